@@ -1,0 +1,67 @@
+/* bridge.h - `dromon._bridge`: runs Python callables on the core's workers.
+ *
+ * The hot path of the runtime, in C because a cffi call gives the GIL away: a submit that did so
+ * would let a CPU-bound worker keep it for a whole switch interval, and the event loop with it.
+ *
+ * The module has no global state: types live in its module state, so it loads in any number of
+ * interpreters, also those with a GIL of their own, and it does not need a GIL at all.
+ */
+#ifndef DROMON_BRIDGE_H
+#define DROMON_BRIDGE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <dromon/dromon.h>
+
+typedef struct {
+  PyTypeObject *call_type;
+  PyTypeObject *port_type;
+  PyTypeObject *pool_type;
+} bridge_state;
+
+bridge_state *bridge_state_of(PyTypeObject *defining_class);
+
+extern PyType_Spec bridge_call_spec;
+extern PyType_Spec bridge_port_spec;
+extern PyType_Spec bridge_pool_spec;
+
+/* One submitted call: the Python object around a core task.
+ *
+ * Who may touch what: the submitter until the task is queued; then the worker that started it, until
+ * it posts it; then whoever took it from the port. `waiter` is the submitter's all the time. The
+ * queue, and then the port, own one reference. */
+typedef struct {
+  PyObject_HEAD
+  dromon_task task;
+  dromon_port *port; /* counted */
+  PyObject *function; /* these three are NULL once the call has run or was withdrawn */
+  PyObject *arguments;
+  PyObject *context;
+  PyObject *value; /* one of these two is set when it is done, until result() has moved it out */
+  PyObject *error;
+  PyObject *waiter;
+} CallObject;
+
+typedef struct {
+  PyObject_HEAD
+  dromon_port *port;  /* counted */
+  dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
+} PortObject;
+
+CallObject *bridge_call_of(dromon_task *task);
+
+/* A new call, not yet queued. */
+CallObject *bridge_call_new(bridge_state *state, dromon_port *port, PyObject *waiter,
+                            PyObject *context, PyObject *function, PyObject *arguments);
+
+/* Runs it on the calling thread and lets go of everything but its outcome. */
+void bridge_call_run(CallObject *call);
+
+/* Lets go of its outcome. */
+void bridge_call_discard(CallObject *call);
+
+/* How the core's workers run calls in the interpreter that is passed as the pool's `ops_arg`. */
+extern const dromon_ops bridge_worker_ops;
+
+#endif

@@ -1,0 +1,116 @@
+/* port.c - `Port`: where an event loop gets its finished calls. For the thread of that loop. */
+#include "bridge.h"
+
+#include <string.h>
+
+static PyObject *raise_errno(int result) {
+  errno = -result;
+  return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {NULL};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":Port", names))
+    return NULL;
+  dromon_port *port;
+  int result = dromon_port_open(&port);
+  if (result < 0)
+    return raise_errno(result);
+  PortObject *self = (PortObject *)type->tp_alloc(type, 0);
+  if (self == NULL) {
+    dromon_port_unref(port);
+    return NULL;
+  }
+  self->port = port;
+  self->taken = NULL;
+  return (PyObject *)self;
+}
+
+PyDoc_STRVAR(fileno_doc, "fileno($self, /)\n--\n\n"
+                         "The descriptor that is readable when take() has something to give.");
+
+static PyObject *port_fileno(PortObject *self, PyObject *Py_UNUSED(ignored)) {
+  return PyLong_FromLong(dromon_port_fd(self->port));
+}
+
+PyDoc_STRVAR(take_doc, "take($self, most, /)\n--\n\n"
+                       "Return a list of `most` finished calls at most, oldest first.\n\n"
+                       "If it is that long there may be more, and fileno() need not be readable.");
+
+static PyObject *port_take(PortObject *self, PyObject *argument) {
+  Py_ssize_t most = PyLong_AsSsize_t(argument);
+  if (most == -1 && PyErr_Occurred())
+    return NULL;
+  PyObject *calls = PyList_New(0);
+  if (calls == NULL)
+    return NULL;
+  if (self->taken == NULL)
+    self->taken = dromon_port_take(self->port);
+  while (self->taken != NULL && PyList_GET_SIZE(calls) < most) {
+    dromon_task *task = self->taken;
+    CallObject *call = bridge_call_of(task);
+    if (PyList_Append(calls, (PyObject *)call) < 0) {
+      Py_DECREF(calls); /* what it holds is lost with the memory that there was none of */
+      return NULL;
+    }
+    self->taken = task->next;
+    Py_DECREF(call); /* the port's reference */
+  }
+  return calls;
+}
+
+static void drop_all(dromon_task *task) {
+  while (task != NULL) {
+    dromon_task *next = task->next;
+    Py_DECREF(bridge_call_of(task));
+    task = next;
+  }
+}
+
+PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
+                        "Drop the calls that were not taken, and all that finish later.");
+
+static PyObject *port_close(PortObject *self, PyObject *Py_UNUSED(ignored)) {
+  dromon_task *taken = self->taken;
+  self->taken = NULL;
+  drop_all(taken);
+  drop_all(dromon_port_close(self->port));
+  Py_RETURN_NONE;
+}
+
+static int port_traverse(PyObject *self, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(self));
+  return 0;
+}
+
+static void port_dealloc(PortObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  Py_XDECREF(port_close(self, NULL));
+  dromon_port_unref(self->port);
+  type->tp_free((PyObject *)self);
+  Py_DECREF(type);
+}
+
+static PyMethodDef port_methods[] = {
+    {"fileno", (PyCFunction)port_fileno, METH_NOARGS, fileno_doc},
+    {"take", (PyCFunction)port_take, METH_O, take_doc},
+    {"close", (PyCFunction)port_close, METH_NOARGS, close_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot port_slots[] = {
+    {Py_tp_doc, "Port()\n--\n\nCarries finished calls from workers to one event loop."},
+    {Py_tp_new, port_new},
+    {Py_tp_methods, port_methods},
+    {Py_tp_traverse, port_traverse},
+    {Py_tp_dealloc, port_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec bridge_port_spec = {
+    .name = "dromon._bridge.Port",
+    .basicsize = sizeof(PortObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = port_slots,
+};

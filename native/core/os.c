@@ -1,0 +1,72 @@
+/* os.c - see os.h. */
+#include "os.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The abort signature that glibc's rseq registration uses (sysdeps/unix/sysv/linux/<arch>/bits/rseq.h);
+ * the kernel demands the same one at unregistration. */
+#if defined(__x86_64__)
+#define RSEQ_SIGNATURE 0x53053053u
+#elif defined(__aarch64__)
+#define RSEQ_SIGNATURE 0xd428bc00u
+#endif
+#define RSEQ_UNREGISTER 1 /* RSEQ_FLAG_UNREGISTER of <linux/rseq.h>, which may be absent */
+
+static long negative_errno(long result) {
+  return result < 0 ? -errno : result;
+}
+
+int os_futex_wait(const uint32_t *word, uint32_t expected, const struct timespec *timeout) {
+  return (int)negative_errno(
+      syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0));
+}
+
+int os_futex_wait_shared(const uint32_t *word, uint32_t expected) {
+  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT, expected, NULL, NULL, 0));
+}
+
+void os_futex_wake(const uint32_t *word, int count) {
+  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+pid_t os_gettid(void) {
+  return (pid_t)syscall(SYS_gettid);
+}
+
+uint64_t os_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+size_t os_page_size(void) {
+  return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+void os_set_clear_tid(uint32_t *word) {
+  syscall(SYS_set_tid_address, word);
+}
+
+int os_get_clear_tid(uint32_t **word) {
+  return (int)negative_errno(prctl(PR_GET_TID_ADDRESS, word, 0, 0, 0));
+}
+
+int os_get_robust_list(void **head, size_t *length) {
+  return (int)negative_errno(syscall(SYS_get_robust_list, 0, head, length));
+}
+
+int os_set_robust_list(void *head, size_t length) {
+  return (int)negative_errno(syscall(SYS_set_robust_list, head, length));
+}
+
+int os_rseq_register(void *area, uint32_t length) {
+  return (int)negative_errno(syscall(SYS_rseq, area, length, 0, RSEQ_SIGNATURE));
+}
+
+int os_rseq_unregister(void *area, uint32_t length) {
+  return (int)negative_errno(syscall(SYS_rseq, area, length, RSEQ_UNREGISTER, RSEQ_SIGNATURE));
+}

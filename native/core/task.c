@@ -1,0 +1,37 @@
+/* task.c - the states of a task; the drawing of them is in dromon.h.
+ *
+ * The submitter and at most one worker race for a task's state; each transition is one
+ * compare-and-swap, so exactly one of two that exclude each other succeeds. acq_rel: who loses sees
+ * what the winner wrote before.
+ */
+#include "task.h"
+
+#include "atomic.h"
+
+#include <errno.h>
+
+static bool move(dromon_task *task, uint32_t from, uint32_t to) {
+  return cas_acq_rel(&task->state, &from, to);
+}
+
+void dromon_task_init(dromon_task *task) {
+  /* Relaxed: the task is published by the queue's own release. */
+  task->next = NULL;
+  store_relaxed(&task->state, DROMON_TASK_QUEUED);
+}
+
+bool task_start(dromon_task *task) {
+  return move(task, DROMON_TASK_QUEUED, DROMON_TASK_RUNNING);
+}
+
+int dromon_task_finish(dromon_task *task) {
+  return move(task, DROMON_TASK_RUNNING, DROMON_TASK_DONE) ? 0 : -ECANCELED;
+}
+
+int dromon_task_withdraw(dromon_task *task) {
+  return move(task, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN) ? 0 : -EBUSY;
+}
+
+int dromon_task_abandon(dromon_task *task) {
+  return move(task, DROMON_TASK_RUNNING, DROMON_TASK_ABANDONED) ? 0 : -EALREADY;
+}

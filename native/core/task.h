@@ -1,0 +1,11 @@
+/* task.h - the one step of a task's life that only the core takes (see dromon.h for the others). */
+#ifndef DROMON_CORE_TASK_H
+#define DROMON_CORE_TASK_H
+
+#include <dromon/dromon.h>
+#include <stdbool.h>
+
+/* For a worker that popped `task`: true if it is now RUNNING, false if it was withdrawn. */
+bool task_start(dromon_task *task);
+
+#endif

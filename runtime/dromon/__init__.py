@@ -1,0 +1,29 @@
+"""dromon: a task runtime for trio programs that have CPU-bound work.
+
+A fixed pool of OS threads runs Python callables; trio tasks await the results::
+
+    import dromon, trio
+
+    async def main():
+        total = await dromon.to_thread.run_sync(sum, range(1000))
+        async with dromon.open_pool(workers=4) as pool:
+            total = await pool.run_sync(sum, range(1000))
+
+    trio.run(main)
+"""
+
+from . import _platform
+
+_platform.check()
+
+from importlib.metadata import version as _version  # noqa: E402
+
+from . import to_thread as to_thread  # noqa: E402
+from ._errors import ClosedPoolError as ClosedPoolError  # noqa: E402
+from ._errors import SpawnError as SpawnError  # noqa: E402
+from ._pool import Pool as Pool  # noqa: E402
+from ._pool import PoolStatistics as PoolStatistics  # noqa: E402
+from ._pool import WorkerStatistics as WorkerStatistics  # noqa: E402
+from ._pool import open_pool as open_pool  # noqa: E402
+
+__version__ = _version("dromon")

@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from contextvars import Context
+from typing import final
+
+def worker_table() -> tuple[int, int]: ...
+@final
+class Call:
+    waiter: object
+    def withdraw(self) -> bool: ...
+    def abandon(self) -> bool: ...
+    def result(self) -> object: ...
+
+@final
+class Port:
+    def __init__(self) -> None: ...
+    def fileno(self) -> int: ...
+    def take(self, most: int, /) -> list[Call]: ...
+    def close(self) -> None: ...
+
+@final
+class Pool:
+    def __init__(self, address: int, /) -> None: ...
+    def submit(
+        self,
+        port: Port,
+        waiter: object,
+        context: Context,
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        /,
+    ) -> Call | None: ...
+    def close(
+        self,
+        port: Port,
+        waiter: object,
+        context: Context,
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        /,
+    ) -> Call | None: ...

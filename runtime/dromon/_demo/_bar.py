@@ -1,0 +1,67 @@
+"""The progress bar of the demo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+REDRAW = 0.25
+"""Seconds between two drawings; a drawing takes a millisecond or two of the trio loop."""
+
+
+class Bar:
+    """A progress bar that is seen only on a terminal.
+
+    It is drawn by the calls that move it: a thread that draws would compete with those that are
+    measured, and would be there when the bare processes are forked.
+
+    Args:
+        stream: Where it is drawn.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=stream),
+            disable=not stream.isatty(),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None)
+        self._drawn = 0.0
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the bar while the body runs."""
+        with self._progress:
+            yield
+
+    def start(self, text: str, total: int) -> None:
+        """Begin again at zero.
+
+        Args:
+            text: What is under way.
+            total: How far `advance` will go.
+        """
+        self._progress.reset(self._task, description=text, total=total)
+        self._progress.refresh()
+
+    def name(self, text: str) -> None:
+        """Say what is under way from now on, and go on from where the bar stands."""
+        self._progress.update(self._task, description=text, refresh=True)
+
+    def advance(self, amount: int) -> None:
+        """Move the bar on."""
+        self._progress.advance(self._task, amount)
+        now = time.monotonic()
+        if now - self._drawn >= REDRAW:
+            self._drawn = now
+            self._progress.refresh()

@@ -1,0 +1,32 @@
+"""The exceptions that dromon itself raises."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import trio
+
+
+class ClosedPoolError(trio.ClosedResourceError):
+    """The pool was closed: by leaving its ``async with`` block, or because it belongs to the
+    process that forked this one."""
+
+
+class SpawnError(OSError):
+    """The workers of a pool could not be started.
+
+    Attributes:
+      errno (int): Why, as in `errno`.
+      strerror (str): The system's words for it, and what can be done.
+    """
+
+    @classmethod
+    def from_errno(cls, code: int, workers: int) -> SpawnError:
+        hint = {
+            errno.EAGAIN: "raise the limit on processes (ulimit -u, the cgroup's pids.max)"
+            " or open fewer workers",
+            errno.ENOMEM: "raise the limit on memory (ulimit -v, the cgroup's memory.max)"
+            " or open fewer workers",
+        }.get(code, "python -m dromon demo shows how threads are made here")
+        return cls(code, f"cannot start {workers} workers: {os.strerror(code)}; {hint}")

@@ -1,0 +1,360 @@
+"""The pool of workers: opening and closing it, calling into it, looking at it."""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import operator
+import os
+import threading
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+import attrs
+import outcome
+import trio
+from sniffio import current_async_library_cvar
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
+
+from . import _bridge
+from ._cpus import usable_cpus
+from ._errors import ClosedPoolError, SpawnError
+from ._native import ffi, lib
+from ._trio import current_port, wait_call
+from ._worker import named, worker_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from typing_extensions import TypeVarTuple, Unpack
+
+    Ts = TypeVarTuple("Ts")
+
+RetT = TypeVar("RetT")
+
+WORKERS_VARIABLE: Final = "DROMON_WORKERS"
+
+# How long the end of the process waits for idle workers to leave; they take well under 1 ms each.
+EXIT_GRACE_NS: Final = 1_000_000_000
+
+
+@attrs.frozen
+class WorkerStatistics:
+    """What is known of one worker thread.
+
+    Attributes:
+      name (str): Its name in `threading`, ``ps -L``, ``top -H`` and gdb.
+      tid (int): Its kernel thread id, as in ``/proc/self/task``.
+      spawn (str): How the thread was made: ``"clone3"``, or ``"pthread"`` where taking over libc's
+          thread control block could not be proven safe.
+      spawn_error (str | None): Why it is not a clone3 thread.
+      stack_address (int): The lowest usable byte of its stack.
+      stack_size (int): Usable bytes of its stack.
+      guard_size (int): Inaccessible bytes below its stack.
+    """
+
+    name: str
+    tid: int
+    spawn: str
+    spawn_error: str | None
+    stack_address: int
+    stack_size: int
+    guard_size: int
+
+
+@attrs.frozen
+class PoolStatistics:
+    """A snapshot of a pool. Each number is exact for a moment of the snapshot, not all for the same.
+
+    Attributes:
+      workers (tuple[WorkerStatistics, ...]): The worker threads; empty once the pool is closed.
+      parked (int): Workers that sleep because there is no work.
+      queued (int): Calls that no worker has started. A withdrawn one counts until a worker has come
+          across it.
+      running (int): Calls that a worker has started and not finished.
+      completed (int): Calls that have ended, with a result or an exception, abandoned ones included.
+      withdrawn (int): Calls that were cancelled before they began and have left the queue.
+      batches (int): How often a worker took the interpreter for one or more calls.
+      parks (int): How often a worker went to sleep.
+      wakes (int): How often one was woken by a system call.
+    """
+
+    workers: tuple[WorkerStatistics, ...]
+    parked: int
+    queued: int
+    running: int
+    completed: int
+    withdrawn: int
+    batches: int
+    parks: int
+    wakes: int
+
+
+@attrs.frozen(eq=False)
+class _Borrower:
+    """Stands in for a call at a limiter, as trio's own threads do it."""
+
+    name: str
+
+
+class Pool:
+    """A fixed number of OS threads that run synchronous callables for async tasks.
+
+    Made by `open_pool`. A pool can be used from any number of trio runs, one after the other or in
+    several threads at once.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._core = _open_core(workers)
+        self._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", self._core)))
+        self._workers = workers
+        self._joined = False
+        _open_pools.add(self)
+
+    @enable_ki_protection
+    async def run_sync(
+        self,
+        sync_fn: Callable[[Unpack[Ts]], RetT],
+        *args: Unpack[Ts],
+        thread_name: str | None = None,
+        abandon_on_cancel: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> RetT:
+        """Run ``sync_fn(*args)`` on a worker of this pool and wait for it.
+
+        The signature and the meaning are those of `trio.to_thread.run_sync`. ``sync_fn`` runs in a
+        copy of the current context (`contextvars`).
+
+        Args:
+          sync_fn: An arbitrary synchronous callable.
+          *args: Positional arguments for it. For keyword arguments use `functools.partial`.
+          thread_name (str | None): A name for the worker thread while the call runs; the OS sees
+              its first 15 bytes. By default the worker keeps its own.
+          abandon_on_cancel (bool): What cancellation does to a call that is already running, see
+              below.
+          limiter (trio.CapacityLimiter | None): Limits how many calls run at once: anything with
+              its methods ``acquire_on_behalf_of`` and ``release_on_behalf_of``. It is released when
+              the call has really ended. By default there is no limit but the number of workers.
+
+        Returns:
+          Whatever ``sync_fn(*args)`` returns.
+
+        Raises:
+          ClosedPoolError: The pool is closed.
+          TypeError: ``sync_fn`` is not callable.
+          Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
+
+        **Cancellation**: a call that no worker has started yet is withdrawn at once and never runs.
+        A running one is waited for, and the cancellation is then ignored, unless
+        ``abandon_on_cancel`` is true: then this function raises `trio.Cancelled` at once while the
+        call goes on in the background and its outcome is discarded. If the run ends before the
+        call, the limiter is never released.
+
+        Example::
+
+            async with dromon.open_pool(workers=4) as pool:
+                digest = await pool.run_sync(hash_file, path)
+        """
+        await checkpoint_if_cancelled()
+        abandon = bool(abandon_on_cancel)
+        if not callable(sync_fn):
+            raise TypeError(f"sync_fn must be callable, not {sync_fn!r}")
+        function: Callable[..., RetT] = sync_fn
+        if thread_name is not None:
+            function = named(thread_name, sync_fn)
+        if limiter is None:
+            call = self._submit(function, args)
+            return cast("RetT", await wait_call(call, abandon))
+
+        borrower = _Borrower(getattr(sync_fn, "__qualname__", repr(sync_fn)))
+        release = partial(limiter.release_on_behalf_of, borrower)
+        release_later = partial(outcome.capture, release)  # as in trio, its errors have nowhere to go
+        await limiter.acquire_on_behalf_of(borrower)
+        call = None
+        try:
+            call = self._submit(function, args)
+            return cast("RetT", await wait_call(call, abandon, release_later))
+        finally:
+            if call is None or call.waiter is not release_later:
+                release()
+
+    def statistics(self) -> PoolStatistics:
+        """Return a `PoolStatistics`: the workers, and counts of what they did."""
+        numbers = ffi.new("dromon_pool_statistics *")
+        lib.dromon_pool_read_statistics(self._core, numbers)
+        return PoolStatistics(
+            workers=tuple(map(self._worker_statistics, range(0 if self._joined else self._workers))),
+            parked=numbers.parked,
+            queued=numbers.queued,
+            running=numbers.running,
+            completed=numbers.completed,
+            withdrawn=numbers.withdrawn,
+            batches=numbers.batches,
+            parks=numbers.parks,
+            wakes=numbers.wakes,
+        )
+
+    def _worker_statistics(self, index: int) -> WorkerStatistics:
+        worker = ffi.new("dromon_worker *")
+        lib.dromon_pool_read_worker(self._core, index, worker)
+        return WorkerStatistics(
+            name=worker_name(index),
+            tid=worker.tid,
+            spawn="clone3" if worker.spawn == lib.DROMON_SPAWN_CLONE3 else "pthread",
+            spawn_error=os.strerror(-worker.spawn_error) if worker.spawn_error else None,
+            stack_address=worker.stack_low,
+            stack_size=worker.stack_size,
+            guard_size=worker.guard_size,
+        )
+
+    def _submit(
+        self, function: Callable[..., object], args: tuple[object, ...]
+    ) -> _bridge.Call:
+        context = contextvars.copy_context()
+        # The worker is not inside an async library, whatever the submitting context says.
+        context.run(current_async_library_cvar.set, None)
+        call = self._bridge.submit(current_port(), current_task(), context, function, args)
+        if call is None:
+            raise ClosedPoolError("the pool is closed")
+        return call
+
+    async def _aclose(self) -> None:
+        """Refuse later calls, wait until all accepted ones have ended, and end the workers."""
+        call = self._bridge.close(
+            current_port(), current_task(), contextvars.copy_context(), _last_call, ()
+        )
+        if call is not None:  # None: closed by a fork, in the child
+            with trio.CancelScope(shield=True):
+                await wait_call(call, abandon_on_cancel=False)
+            self._join()
+
+    def _join(self) -> None:
+        lib.dromon_pool_join(self._core)
+        self._joined = True
+        _open_pools.discard(self)
+
+
+def _last_call() -> None:
+    """What a pool runs when everything else has ended."""
+
+
+_open_pools: set[Pool] = set()
+
+
+def _open_core(workers: int) -> object:
+    """Start the workers; the core pool they belong to, freed when it is garbage."""
+    ops, ops_arg = _bridge.worker_table()
+    config = ffi.new(
+        "dromon_pool_config *",
+        {
+            "workers": workers,
+            "ops": ffi.cast("dromon_ops *", ops),
+            "ops_arg": ffi.cast("void *", ops_arg),
+        },
+    )
+    core = ffi.new("dromon_pool **")
+    result = lib.dromon_pool_open(config, core)
+    if result < 0:
+        raise SpawnError.from_errno(-result, workers)
+    return ffi.gc(core[0], lib.dromon_pool_unref)
+
+
+def check_workers(workers: int | None) -> int:
+    """Return how many workers to start: `usable_cpus` for None."""
+    if workers is None:
+        return usable_cpus()
+    count = operator.index(workers)
+    if not 1 <= count <= lib.DROMON_WORKERS_MAX:
+        raise ValueError(f"workers must be from 1 to {lib.DROMON_WORKERS_MAX}, not {count}")
+    return count
+
+
+def open_pool(workers: int | None = None) -> AbstractAsyncContextManager[Pool]:
+    """Open a pool of workers for an ``async with`` block.
+
+    Leaving the block refuses later calls, waits (whether cancelled or not) for the calls that were
+    accepted, abandoned ones included, and ends the threads.
+
+    Args:
+      workers (int | None): How many OS threads, from 1 to 1024. By default as many as the CPUs that
+          the process may use, by its affinity and its control groups' quota.
+
+    Raises:
+      ValueError: ``workers`` is out of range.
+      TypeError: ``workers`` is not an integer.
+      SpawnError: The threads could not be started; none is left behind.
+
+    Example::
+
+        async with dromon.open_pool(workers=4) as pool:
+            print(await pool.run_sync(sum, range(1000)))
+    """
+    return _open_pool(check_workers(workers))
+
+
+@asynccontextmanager
+async def _open_pool(workers: int) -> AsyncIterator[Pool]:
+    await checkpoint()
+    pool = Pool(workers)
+    try:
+        yield pool
+    finally:
+        await pool._aclose()
+
+
+# ---- The default pool ----------------------------------------------------------------------------
+
+_default_pool: Pool | None = None
+_default_pool_lock = threading.Lock()
+
+
+def default_pool() -> Pool:
+    """The pool of `dromon.to_thread`, opened at first use; it lasts as long as the process."""
+    global _default_pool
+    if _default_pool is None:
+        with _default_pool_lock:
+            if _default_pool is None:
+                _default_pool = Pool(_default_workers())
+    return _default_pool
+
+
+def _default_workers() -> int:
+    text = os.environ.get(WORKERS_VARIABLE)
+    if text is None:
+        return check_workers(None)
+    try:
+        return check_workers(int(text))
+    except ValueError:
+        raise ValueError(
+            f"{WORKERS_VARIABLE} must be a number from 1 to {lib.DROMON_WORKERS_MAX}, not {text!r}"
+        ) from None
+
+
+# ---- The end of the process, and its forks -------------------------------------------------------
+
+
+@atexit.register
+def _abandon_pools() -> None:
+    """Let idle workers leave before the interpreter goes, and leave busy ones behind.
+
+    As with trio's threads, work that was abandoned does not keep the process from ending.
+    """
+    for pool in _open_pools:
+        lib.dromon_pool_abandon(pool._core, EXIT_GRACE_NS)
+
+
+def _forget_pools() -> None:
+    """In the child of a fork: its parent's workers do not exist here."""
+    global _default_pool, _default_pool_lock
+    _default_pool = None
+    _default_pool_lock = threading.Lock()
+    for pool in _open_pools:
+        lib.dromon_pool_close(pool._core, ffi.NULL)
+        lib.dromon_pool_ref(pool._core)  # its memory is never freed: stacks of the parent's threads
+        pool._joined = True
+    _open_pools.clear()
+
+
+os.register_at_fork(after_in_child=_forget_pools)

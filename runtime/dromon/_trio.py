@@ -1,0 +1,82 @@
+"""How a trio run gets its finished calls: one completion port, and one system task that waits on it.
+
+A port per run, made at the run's first call. The system task sleeps until the port's eventfd is
+readable and then wakes the tasks of a whole batch of calls at once; that, and not the hop between
+threads, is where `trio.lowlevel.TrioToken.run_sync_soon` spends its time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import Abort, RunVar, Task, reschedule, wait_readable, wait_task_rescheduled
+
+from . import _bridge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Most calls that are delivered before other tasks of the loop get their turn.
+DELIVER_AT_MOST = 256
+
+_port_of_run: RunVar[_bridge.Port] = RunVar("dromon port")
+
+
+def current_port() -> _bridge.Port:
+    """The port of the current trio run."""
+    try:
+        return _port_of_run.get()
+    except LookupError:
+        port = _bridge.Port()
+        _port_of_run.set(port)
+        trio.lowlevel.spawn_system_task(_deliver_calls, port)
+        return port
+
+
+async def _deliver_calls(port: _bridge.Port) -> None:
+    """Wake whoever waits for the calls that come out of the port, until the run ends."""
+    try:
+        while True:
+            await wait_readable(port.fileno())
+            while len(calls := port.take(DELIVER_AT_MOST)) == DELIVER_AT_MOST:
+                _wake_waiters(calls)
+                await trio.lowlevel.checkpoint()
+            _wake_waiters(calls)
+            del calls  # an idle loop holds on to nothing
+    finally:
+        port.close()
+
+
+def _wake_waiters(calls: list[_bridge.Call]) -> None:
+    for call in calls:
+        waiter = call.waiter
+        if isinstance(waiter, Task):
+            reschedule(waiter)
+        elif waiter is not None:
+            # Of an abandoned call: its task has gone on, and this is what remains to be done.
+            waiter()
+
+
+async def wait_call(
+    call: _bridge.Call,
+    abandon_on_cancel: bool,
+    after_abandoned: Callable[[], object] | None = None,
+) -> object:
+    """Wait until a call that was submitted with the current task as its waiter has ended.
+
+    Returns what it returned or raises what it raised. On cancellation a call that no worker has
+    started is withdrawn, and a running one waited for or, with ``abandon_on_cancel``, abandoned:
+    then ``after_abandoned()`` is called in this run when the call has really ended.
+    """
+
+    def abort(_raise_cancel: object) -> Abort:
+        if call.withdraw():
+            return Abort.SUCCEEDED
+        if abandon_on_cancel and call.abandon():
+            call.waiter = after_abandoned
+            return Abort.SUCCEEDED
+        return Abort.FAILED
+
+    await wait_task_rescheduled(abort)
+    return call.result()

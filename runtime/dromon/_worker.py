@@ -1,0 +1,52 @@
+"""What a worker thread does in Python at its start and end; called by the bridge, on the worker."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RetT = TypeVar("RetT")
+
+
+def worker_name(index: int) -> str:
+    """The name of a worker, for `threading`, ``ps``, ``top`` and gdb alike."""
+    return f"dromon-{index}"
+
+
+def enter(index: int) -> None:
+    """Give this thread its permanent entry in `threading`'s table, under its own name.
+
+    Without one, each task that asks for the current thread would make and leave a dummy there.
+    """
+    threading.current_thread().name = worker_name(index)
+
+
+def leave() -> None:
+    """Remove the entry: the kernel may give the thread's ident to another thread later."""
+    with threading._active_limbo_lock:  # type: ignore[attr-defined]
+        threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
+
+
+def named(thread_name: str, function: Callable[..., RetT]) -> Callable[..., RetT]:
+    """Wrap a function so that the thread that runs it bears `thread_name` meanwhile."""
+
+    def run_named(*args: object) -> RetT:
+        thread = threading.current_thread()
+        own_name = thread.name
+        _rename(thread, thread_name)
+        try:
+            return function(*args)
+        finally:
+            _rename(thread, own_name)
+
+    return run_named
+
+
+def _rename(thread: threading.Thread, name: str) -> None:
+    thread.name = name
+    # Before Python 3.14 that is only Python's name. The kernel cuts its own to 15 bytes.
+    Path("/proc/thread-self/comm").write_bytes(name.encode())
