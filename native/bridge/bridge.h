@@ -38,7 +38,7 @@ typedef struct {
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;
   PyObject *context;
-  PyObject *value; /* one of these two is set when it is done, until result() has moved it out */
+  PyObject *value; /* one of these two is set when it is done, until unwrap() has moved it out */
   PyObject *error;
   PyObject *waiter;
 } CallObject;

@@ -97,11 +97,12 @@ static PyObject *call_abandon(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   return PyBool_FromLong(dromon_task_abandon(&self->task) == 0);
 }
 
-PyDoc_STRVAR(result_doc, "result($self, /)\n--\n\n"
+PyDoc_STRVAR(unwrap_doc, "unwrap($self, /)\n--\n\n"
                          "Return what the function returned, or raise what it raised. Once.\n\n"
-                         "Raises RuntimeError if there is no outcome (yet, or any more).");
+                         "As outcome.Outcome.unwrap. Raises RuntimeError if there is no outcome "
+                         "(yet, or any more).");
 
-static PyObject *call_result(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   /* The outcome is moved out: an exception whose traceback leads to a frame that holds this call
    * would otherwise be a reference cycle. */
   PyObject *value = self->value;
@@ -144,7 +145,7 @@ static void call_dealloc(CallObject *self) {
 static PyMethodDef call_methods[] = {
     {"withdraw", (PyCFunction)call_withdraw, METH_NOARGS, withdraw_doc},
     {"abandon", (PyCFunction)call_abandon, METH_NOARGS, abandon_doc},
-    {"result", (PyCFunction)call_result, METH_NOARGS, result_doc},
+    {"unwrap", (PyCFunction)call_unwrap, METH_NOARGS, unwrap_doc},
     {NULL, NULL, 0, NULL},
 };
 

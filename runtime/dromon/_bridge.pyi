@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from contextvars import Context
-from typing import final
+from typing import Any, final
 
 def worker_table() -> tuple[int, int]: ...
 @final
@@ -8,7 +8,7 @@ class Call:
     waiter: object
     def withdraw(self) -> bool: ...
     def abandon(self) -> bool: ...
-    def result(self) -> object: ...
+    def unwrap(self) -> Any: ...
 
 @final
 class Port:

@@ -9,19 +9,25 @@ import os
 import threading
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 import outcome
 import trio
 from sniffio import current_async_library_cvar
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
+from trio.lowlevel import (
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    enable_ki_protection,
+    wait_task_rescheduled,
+)
 
 from . import _bridge
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
 from ._native import ffi, lib
-from ._trio import current_port, wait_call
+from ._trio import aborter, current_port
 from ._worker import named, worker_name
 
 if TYPE_CHECKING:
@@ -164,18 +170,28 @@ class Pool:
         function: Callable[..., RetT] = sync_fn
         if thread_name is not None:
             function = named(thread_name, sync_fn)
-        if limiter is None:
-            call = self._submit(function, args)
-            return cast("RetT", await wait_call(call, abandon))
+        if limiter is not None:
+            return await self._run_limited(function, args, abandon, limiter)
+        call = self._submit(function, args)
+        result: RetT = await wait_task_rescheduled(aborter(call, abandon))
+        return result
 
-        borrower = _Borrower(getattr(sync_fn, "__qualname__", repr(sync_fn)))
+    async def _run_limited(
+        self,
+        function: Callable[..., RetT],
+        args: tuple[object, ...],
+        abandon: bool,
+        limiter: trio.CapacityLimiter,
+    ) -> RetT:
+        borrower = _Borrower(getattr(function, "__qualname__", repr(function)))
         release = partial(limiter.release_on_behalf_of, borrower)
         release_later = partial(outcome.capture, release)  # as in trio, its errors have nowhere to go
         await limiter.acquire_on_behalf_of(borrower)
         call = None
         try:
             call = self._submit(function, args)
-            return cast("RetT", await wait_call(call, abandon, release_later))
+            result: RetT = await wait_task_rescheduled(aborter(call, abandon, release_later))
+            return result
         finally:
             if call is None or call.waiter is not release_later:
                 release()
@@ -213,8 +229,9 @@ class Pool:
         self, function: Callable[..., object], args: tuple[object, ...]
     ) -> _bridge.Call:
         context = contextvars.copy_context()
-        # The worker is not inside an async library, whatever the submitting context says.
-        context.run(current_async_library_cvar.set, None)
+        if current_async_library_cvar.get(None) is not None:
+            # The worker is not inside an async library, whatever this task's context says.
+            context.run(current_async_library_cvar.set, None)
         call = self._bridge.submit(current_port(), current_task(), context, function, args)
         if call is None:
             raise ClosedPoolError("the pool is closed")
@@ -227,7 +244,7 @@ class Pool:
         )
         if call is not None:  # None: closed by a fork, in the child
             with trio.CancelScope(shield=True):
-                await wait_call(call, abandon_on_cancel=False)
+                await wait_task_rescheduled(aborter(call, abandon_on_cancel=False))
             self._join()
 
     def _join(self) -> None:

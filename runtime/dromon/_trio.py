@@ -7,10 +7,11 @@ threads, is where `trio.lowlevel.TrioToken.run_sync_soon` spends its time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
-from trio.lowlevel import Abort, RunVar, Task, reschedule, wait_readable, wait_task_rescheduled
+from outcome import Outcome
+from trio.lowlevel import Abort, RunVar, Task, reschedule, wait_readable
 
 from . import _bridge
 
@@ -52,22 +53,26 @@ def _wake_waiters(calls: list[_bridge.Call]) -> None:
     for call in calls:
         waiter = call.waiter
         if isinstance(waiter, Task):
-            reschedule(waiter)
+            reschedule(waiter, cast("Outcome[object]", call))
         elif waiter is not None:
             # Of an abandoned call: its task has gone on, and this is what remains to be done.
             waiter()
 
 
-async def wait_call(
+# A call is the outcome that its waiter gets: trio unwraps it right into the waiting task.
+Outcome.register(_bridge.Call)
+
+
+def aborter(
     call: _bridge.Call,
     abandon_on_cancel: bool,
     after_abandoned: Callable[[], object] | None = None,
-) -> object:
-    """Wait until a call that was submitted with the current task as its waiter has ended.
+) -> Callable[[object], Abort]:
+    """What `trio.lowlevel.wait_task_rescheduled` needs to wait for a call whose waiter is this task.
 
-    Returns what it returned or raises what it raised. On cancellation a call that no worker has
-    started is withdrawn, and a running one waited for or, with ``abandon_on_cancel``, abandoned:
-    then ``after_abandoned()`` is called in this run when the call has really ended.
+    On cancellation a call that no worker has started is withdrawn, and a running one waited for or,
+    with ``abandon_on_cancel``, abandoned: then ``after_abandoned()`` is called in this run when the
+    call has really ended.
     """
 
     def abort(_raise_cancel: object) -> Abort:
@@ -78,5 +83,4 @@ async def wait_call(
             return Abort.SUCCEEDED
         return Abort.FAILED
 
-    await wait_task_rescheduled(abort)
-    return call.result()
+    return abort
