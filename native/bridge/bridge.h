@@ -28,13 +28,12 @@ extern PyType_Spec bridge_pool_spec;
 
 /* One submitted call: the Python object around a core task.
  *
- * Who may touch what: the submitter until the task is queued; then the worker that started it, until
- * it posts it; then whoever took it from the port. `waiter` is the submitter's all the time. The
- * queue, and then the port, own one reference. */
+ * Who may touch what: the submitter until the task is queued; then the worker that started it,
+ * until it posts it; then whoever took it from the port. `waiter` is the submitter's all the time.
+ * The queue, and then the port, own one reference. */
 typedef struct {
-  PyObject_HEAD
-  dromon_task task;
-  dromon_port *port; /* counted */
+  PyObject_HEAD dromon_task task;
+  dromon_port *port;  /* counted */
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;
   PyObject *context;
@@ -44,8 +43,7 @@ typedef struct {
 } CallObject;
 
 typedef struct {
-  PyObject_HEAD
-  dromon_port *port;  /* counted */
+  PyObject_HEAD dromon_port *port; /* counted */
   dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
 } PortObject;
 

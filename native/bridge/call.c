@@ -88,10 +88,11 @@ static PyObject *call_withdraw(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   Py_RETURN_TRUE;
 }
 
-PyDoc_STRVAR(abandon_doc, "abandon($self, /)\n--\n\n"
-                          "Give up the outcome of a running call.\n\n"
-                          "Returns True if the outcome will be dropped (the call is still delivered "
-                          "to the port when\nit ends), False if it has ended already.");
+PyDoc_STRVAR(abandon_doc,
+             "abandon($self, /)\n--\n\n"
+             "Give up the outcome of a running call.\n\n"
+             "Returns True if the outcome will be dropped (the call is still delivered "
+             "to the port when\nit ends), False if it has ended already.");
 
 static PyObject *call_abandon(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   return PyBool_FromLong(dromon_task_abandon(&self->task) == 0);

@@ -2,8 +2,7 @@
 #include "bridge.h"
 
 typedef struct {
-  PyObject_HEAD
-  dromon_pool *pool; /* counted */
+  PyObject_HEAD dromon_pool *pool; /* counted */
 } PoolObject;
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -51,10 +50,11 @@ static PyObject *handed_over(CallObject *call, int result) {
   Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(submit_doc, "submit($self, port, waiter, context, function, arguments, /)\n--\n\n"
-                         "Queue function(*arguments), to be run in `context`, and return its Call.\n\n"
-                         "The Call is delivered to `port` when it has ended. Returns None if the "
-                         "pool is closed.\nDoes not give up the GIL.");
+PyDoc_STRVAR(submit_doc,
+             "submit($self, port, waiter, context, function, arguments, /)\n--\n\n"
+             "Queue function(*arguments), to be run in `context`, and return its Call.\n\n"
+             "The Call is delivered to `port` when it has ended. Returns None if the "
+             "pool is closed.\nDoes not give up the GIL.");
 
 static PyObject *pool_submit(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                              Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {

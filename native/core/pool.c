@@ -59,7 +59,8 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
 int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task) {
   /* Before the post: who has got the result finds it counted. */
   count_one(&batch->worker->completed);
-  /* Once posted the task is the consumer's, and the port may go with it: hence a reference first. */
+  /* Once posted the task is the consumer's, and the port may go with it: hence a reference first.
+   */
   dromon_port_ref(port);
   int result = dromon_port_post(port, task);
   if (result < 0) {

@@ -13,10 +13,10 @@
  *              wake all workers                 Drained  gate is CLOSED with nobody inside, and
  *                                                        *then* a pop finds nothing: leave
  *
- * No accepted task is left behind: Enter and Close are read-modify-writes of one word. If Enter came
- * first, no worker sees Drained before this submitter's Exit, and after that (acquire of the same
- * word) it sees what was published. If Close came first the submitter refuses. Nobody sleeps through
- * the end: a worker that saw somebody inside is woken by that submitter's Exit.
+ * No accepted task is left behind: Enter and Close are read-modify-writes of one word. If Enter
+ * came first, no worker sees Drained before this submitter's Exit, and after that (acquire of the
+ * same word) it sees what was published. If Close came first the submitter refuses. Nobody sleeps
+ * through the end: a worker that saw somebody inside is woken by that submitter's Exit.
  */
 #ifndef DROMON_CORE_POOL_H
 #define DROMON_CORE_POOL_H
@@ -52,9 +52,9 @@ enum worker_phase {
 
 struct dromon_batch {
   struct worker *worker;
-  dromon_task *first;   /* popped before the batch began */
-  uint32_t tasks_left;  /* how many more may begin */
-  uint64_t deadline_ns; /* none begins later */
+  dromon_task *first;      /* popped before the batch began */
+  uint32_t tasks_left;     /* how many more may begin */
+  uint64_t deadline_ns;    /* none begins later */
   dromon_port *unnotified; /* a port that was posted to, with a reference; NULL if none */
 };
 
@@ -63,10 +63,10 @@ struct dromon_pool {
   struct eventcount eventcount;
   _Alignas(CACHE_LINES) uint64_t gate;
   _Alignas(CACHE_LINES) uint32_t references;
-  uint32_t alive;      /* workers that have not begun to leave */
-  uint32_t closing;    /* 1: dromon_pool_close was called */
-  uint32_t abandoned;  /* 1: leave without draining */
-  dromon_task *last;   /* run by the last worker */
+  uint32_t alive;     /* workers that have not begun to leave */
+  uint32_t closing;   /* 1: dromon_pool_close was called */
+  uint32_t abandoned; /* 1: leave without draining */
+  dromon_task *last;  /* run by the last worker */
   dromon_ops ops;
   void *ops_arg;
   uint32_t batch_tasks;

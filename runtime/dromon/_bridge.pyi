@@ -2,10 +2,13 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, final
 
+from trio.lowlevel import Task
+
 def worker_table() -> tuple[int, int]: ...
+
 @final
 class Call:
-    waiter: object
+    waiter: Task | Callable[[], object] | None
     def withdraw(self) -> bool: ...
     def abandon(self) -> bool: ...
     def unwrap(self) -> Any: ...
@@ -23,7 +26,7 @@ class Pool:
     def submit(
         self,
         port: Port,
-        waiter: object,
+        waiter: Task,
         context: Context,
         function: Callable[..., object],
         arguments: tuple[object, ...],
@@ -32,7 +35,7 @@ class Pool:
     def close(
         self,
         port: Port,
-        waiter: object,
+        waiter: Task,
         context: Context,
         function: Callable[..., object],
         arguments: tuple[object, ...],

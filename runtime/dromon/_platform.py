@@ -7,7 +7,7 @@ import sys
 
 
 def check() -> None:
-    """Raise ImportError unless this is Linux on x86-64, the only platform that the core is written for."""
+    """Raise ImportError unless this is Linux on x86-64, which the core is written for."""
     system, machine = sys.platform, platform.machine()
     if system != "linux" or machine != "x86_64":
         raise ImportError(f"dromon runs on Linux x86-64 only, and this is {system} {machine}.")

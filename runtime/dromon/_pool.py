@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import atexit
-import contextvars
 import operator
 import os
 import threading
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 import attrs
-import outcome
-import trio
-from sniffio import current_async_library_cvar
-from trio.lowlevel import (
-    checkpoint,
-    checkpoint_if_cancelled,
-    current_task,
-    enable_ki_protection,
-    wait_task_rescheduled,
-)
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from . import _bridge
+from ._call import close_pool, run_call
 from ._cpus import usable_cpus
-from ._errors import ClosedPoolError, SpawnError
+from ._errors import SpawnError
 from ._native import ffi, lib
-from ._trio import aborter, current_port
-from ._worker import named, worker_name
+from ._worker import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from typing_extensions import TypeVarTuple, Unpack
-
-    Ts = TypeVarTuple("Ts")
+    import trio
 
 RetT = TypeVar("RetT")
+Ts = TypeVarTuple("Ts")
 
 WORKERS_VARIABLE: Final = "DROMON_WORKERS"
 
@@ -72,7 +60,7 @@ class WorkerStatistics:
 
 @attrs.frozen
 class PoolStatistics:
-    """A snapshot of a pool. Each number is exact for a moment of the snapshot, not all for the same.
+    """A snapshot of a pool. Each number is exact for some moment, not all for the same one.
 
     Attributes:
       workers (tuple[WorkerStatistics, ...]): The worker threads; empty once the pool is closed.
@@ -80,7 +68,7 @@ class PoolStatistics:
       queued (int): Calls that no worker has started. A withdrawn one counts until a worker has come
           across it.
       running (int): Calls that a worker has started and not finished.
-      completed (int): Calls that have ended, with a result or an exception, abandoned ones included.
+      completed (int): Calls that have ended, with a result or an exception; abandoned ones too.
       withdrawn (int): Calls that were cancelled before they began and have left the queue.
       batches (int): How often a worker took the interpreter for one or more calls.
       parks (int): How often a worker went to sleep.
@@ -96,13 +84,6 @@ class PoolStatistics:
     batches: int
     parks: int
     wakes: int
-
-
-@attrs.frozen(eq=False)
-class _Borrower:
-    """Stands in for a call at a limiter, as trio's own threads do it."""
-
-    name: str
 
 
 class Pool:
@@ -122,8 +103,8 @@ class Pool:
     @enable_ki_protection
     async def run_sync(
         self,
-        sync_fn: Callable[[Unpack[Ts]], RetT],
-        *args: Unpack[Ts],
+        sync_fn: Callable[[*Ts], RetT],
+        *args: *Ts,
         thread_name: str | None = None,
         abandon_on_cancel: bool = False,
         limiter: trio.CapacityLimiter | None = None,
@@ -163,45 +144,15 @@ class Pool:
             async with dromon.open_pool(workers=4) as pool:
                 digest = await pool.run_sync(hash_file, path)
         """
-        await checkpoint_if_cancelled()
-        abandon = bool(abandon_on_cancel)
-        if not callable(sync_fn):
-            raise TypeError(f"sync_fn must be callable, not {sync_fn!r}")
-        function: Callable[..., RetT] = sync_fn
-        if thread_name is not None:
-            function = named(thread_name, sync_fn)
-        if limiter is not None:
-            return await self._run_limited(function, args, abandon, limiter)
-        call = self._submit(function, args)
-        result: RetT = await wait_task_rescheduled(aborter(call, abandon))
-        return result
-
-    async def _run_limited(
-        self,
-        function: Callable[..., RetT],
-        args: tuple[object, ...],
-        abandon: bool,
-        limiter: trio.CapacityLimiter,
-    ) -> RetT:
-        borrower = _Borrower(getattr(function, "__qualname__", repr(function)))
-        release = partial(limiter.release_on_behalf_of, borrower)
-        release_later = partial(outcome.capture, release)  # as in trio, its errors have nowhere to go
-        await limiter.acquire_on_behalf_of(borrower)
-        call = None
-        try:
-            call = self._submit(function, args)
-            result: RetT = await wait_task_rescheduled(aborter(call, abandon, release_later))
-            return result
-        finally:
-            if call is None or call.waiter is not release_later:
-                release()
+        return await run_call(self._bridge, sync_fn, args, thread_name, abandon_on_cancel, limiter)
 
     def statistics(self) -> PoolStatistics:
         """Return a `PoolStatistics`: the workers, and counts of what they did."""
         numbers = ffi.new("dromon_pool_statistics *")
         lib.dromon_pool_read_statistics(self._core, numbers)
+        living = 0 if self._joined else self._workers
         return PoolStatistics(
-            workers=tuple(map(self._worker_statistics, range(0 if self._joined else self._workers))),
+            workers=tuple(self._worker_statistics(index) for index in range(living)),
             parked=numbers.parked,
             queued=numbers.queued,
             running=numbers.running,
@@ -225,36 +176,11 @@ class Pool:
             guard_size=worker.guard_size,
         )
 
-    def _submit(
-        self, function: Callable[..., object], args: tuple[object, ...]
-    ) -> _bridge.Call:
-        context = contextvars.copy_context()
-        if current_async_library_cvar.get(None) is not None:
-            # The worker is not inside an async library, whatever this task's context says.
-            context.run(current_async_library_cvar.set, None)
-        call = self._bridge.submit(current_port(), current_task(), context, function, args)
-        if call is None:
-            raise ClosedPoolError("the pool is closed")
-        return call
-
     async def _aclose(self) -> None:
-        """Refuse later calls, wait until all accepted ones have ended, and end the workers."""
-        call = self._bridge.close(
-            current_port(), current_task(), contextvars.copy_context(), _last_call, ()
-        )
-        if call is not None:  # None: closed by a fork, in the child
-            with trio.CancelScope(shield=True):
-                await wait_task_rescheduled(aborter(call, abandon_on_cancel=False))
-            self._join()
-
-    def _join(self) -> None:
-        lib.dromon_pool_join(self._core)
-        self._joined = True
-        _open_pools.discard(self)
-
-
-def _last_call() -> None:
-    """What a pool runs when everything else has ended."""
+        if await close_pool(self._bridge):
+            lib.dromon_pool_join(self._core)
+            self._joined = True
+            _open_pools.discard(self)
 
 
 _open_pools: set[Pool] = set()

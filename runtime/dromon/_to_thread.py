@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from trio.lowlevel import enable_ki_protection
 
+from ._call import run_call
 from ._pool import default_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import trio
-    from typing_extensions import TypeVarTuple, Unpack
-
-    Ts = TypeVarTuple("Ts")
 
 RetT = TypeVar("RetT")
+Ts = TypeVarTuple("Ts")
 
 
 @enable_ki_protection
 async def run_sync(
-    sync_fn: Callable[[Unpack[Ts]], RetT],
-    *args: Unpack[Ts],
+    sync_fn: Callable[[*Ts], RetT],
+    *args: *Ts,
     thread_name: str | None = None,
     abandon_on_cancel: bool = False,
     limiter: trio.CapacityLimiter | None = None,
@@ -46,10 +45,5 @@ async def run_sync(
 
         digest = await dromon.to_thread.run_sync(hash_file, path)
     """
-    return await default_pool().run_sync(
-        sync_fn,
-        *args,
-        thread_name=thread_name,
-        abandon_on_cancel=abandon_on_cancel,
-        limiter=limiter,
-    )
+    pool = default_pool()
+    return await run_call(pool._bridge, sync_fn, args, thread_name, abandon_on_cancel, limiter)

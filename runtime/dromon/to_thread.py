@@ -1,3 +1,3 @@
-"""Run synchronous callables on worker threads: `trio.to_thread`'s names on dromon's default pool."""
+"""Run synchronous callables on worker threads: `trio.to_thread`'s names on the default pool."""
 
 from ._to_thread import run_sync as run_sync

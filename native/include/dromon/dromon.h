@@ -25,8 +25,8 @@ extern "C" {
 #endif
 
 enum {
-  DROMON_WORKERS_MAX = 1024,        /* workers of one pool */
-  DROMON_STACK_SIZE_MIN = 262144,   /* bytes; below this CPython itself does not start */
+  DROMON_WORKERS_MAX = 1024,      /* workers of one pool */
+  DROMON_STACK_SIZE_MIN = 262144, /* bytes; below this CPython itself does not start */
   DROMON_STACK_SIZE_DEFAULT = 8388608,
   DROMON_GUARD_SIZE_DEFAULT = 65536,
   DROMON_QUEUE_CAPACITY_DEFAULT = 4096,
@@ -117,12 +117,12 @@ typedef struct dromon_ops {
 } dromon_ops;
 
 /* The next task of this batch, or NULL when there is none or the batch has used up its count or its
- * time. Its state is RUNNING: run it and end it by dromon_batch_post; or WITHDRAWN: then only let go
- * of it. The first call always gives a task. */
+ * time. Its state is RUNNING: run it and end it by dromon_batch_post; or WITHDRAWN: then only let
+ * go of it. The first call always gives a task. */
 DROMON_API dromon_task *dromon_batch_next(dromon_batch *batch);
 
-/* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task begins
- * or, if there is none, right after `run` returned. Result as dromon_port_post. */
+/* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task
+ * begins or, if there is none, right after `run` returned. Result as dromon_port_post. */
 DROMON_API int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task);
 
 typedef struct dromon_pool_config {
@@ -135,7 +135,7 @@ typedef struct dromon_pool_config {
   uint32_t batch_tasks;    /* most tasks of one batch. 0: 64 */
   uint32_t batch_ns;       /* no task begins later than this in its batch. 0: 500,000 */
   const dromon_ops *ops;
-  void *ops_arg;           /* for `enter` */
+  void *ops_arg; /* for `enter` */
 } dromon_pool_config;
 
 /* Starts the workers and waits until each has entered. On failure nothing is left behind. Fails
@@ -155,7 +155,8 @@ DROMON_API int dromon_pool_submit(dromon_pool *pool, dromon_task *task);
  * Join afterwards. */
 DROMON_API int dromon_pool_close(dromon_pool *pool, dromon_task *last);
 
-/* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. */
+/* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner.
+ */
 DROMON_API int dromon_pool_join(dromon_pool *pool);
 
 /* For the end of the process: refuses later submissions, leaves queued tasks unrun, and waits until

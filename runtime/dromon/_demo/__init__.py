@@ -1,8 +1,7 @@
-"""The command `demo`: the same files through trio's threads, dromon's pool and bare processes."""
+"""The command ``demo``: the same files through trio's threads, dromon's and bare processes."""
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import sys
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dromon._cpus import usable_cpus
-
+from .. import open_pool
+from .._cpus import usable_cpus
 from ._bar import Bar
 from ._files import survey
 from ._forked import forked
@@ -20,16 +19,16 @@ from ._measure import ROUNDS, measure
 from ._report import Report, print_json, print_table, print_unreadable
 
 if TYPE_CHECKING:
-    # argparse gives the type of `add_subparsers()` no public name.
-    from argparse import _SubParsersAction
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
 
 
-def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `demo`.
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+# What was installed into the standard library's folder is not a part of it.
+THIRD_PARTY = os.path.join(STANDARD_LIBRARY, "site-packages")
 
-    Args:
-        commands: What `ArgumentParser.add_subparsers()` returned.
-    """
+
+def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add the command ``demo`` to what `argparse.ArgumentParser.add_subparsers` returned."""
     parser = commands.add_parser(
         "demo",
         help="compress and hash a tree of files in several ways, and compare them",
@@ -43,43 +42,42 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "path",
         metavar="PATH",
         nargs="?",
-        default=sysconfig.get_path("stdlib"),
+        default=STANDARD_LIBRARY,
         help="a folder or one file (default: Python's standard library, %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_positive,
+        type=int,
         default=usable_cpus(),
         help="workers, and bare processes (default: the usable CPUs, here %(default)s)",
     )
     parser.set_defaults(run=functools.partial(_run, parser))
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"not a whole number above zero: {text!r}")
-    return int(text)
-
-
-def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+def _run(parser: ArgumentParser, args: Namespace) -> int:
     path: str = args.path
     workers: int = args.workers
     try:
         os.stat(path)
     except OSError as error:
-        parser.error(f"{path!r}: {error.strerror}")
+        parser.error(f"argument PATH: {path!r}: {error.strerror}")
+    try:
+        # No thread starts before `measure` enters it.
+        opening = open_pool(workers=workers)
+    except ValueError as error:
+        parser.error(f"argument --workers: {error}")
     bar = Bar(sys.stderr)
-    # This pass over all files also warms the page cache, so that no way pays for the disk.
+    # This pass also fills the page cache, so that no way has to wait for the disk.
     with bar.shown():
-        tree = survey(path, bar)
+        tree = survey(path, bar, skip=THIRD_PARTY if path == STANDARD_LIBRARY else None)
     if not tree.files:
         print_unreadable(tree.unreadable)
-        parser.error(f"{path!r}: no regular file that can be read")
+        parser.error(f"argument PATH: {path!r}: no regular file that can be read")
     # Forked here, while this process has only one thread.
-    with forked(tree.files, workers) as processes, bar.shown():
-        rounds, threads = trio.run(measure, tree.files, workers, processes, bar)
+    with forked(tree.files, workers) as channels, bar.shown():
+        rounds, threads = trio.run(measure, tree.files, opening, channels, bar)
     report = Report.of(path, tree, rounds, threads)
     print_unreadable(report.unreadable)
     (print_json if args.json else print_table)(report)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-REDRAW = 0.25
-"""Seconds between two drawings; a drawing takes a millisecond or two of the trio loop."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Seconds between two drawings; each takes a millisecond or two of the trio loop.
+REDRAW: Final = 0.25
 
 
 class Bar:
@@ -19,9 +21,6 @@ class Bar:
 
     It is drawn by the calls that move it: a thread that draws would compete with those that are
     measured, and would be there when the bare processes are forked.
-
-    Args:
-        stream: Where it is drawn.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -45,18 +44,14 @@ class Bar:
             yield
 
     def start(self, text: str, total: int) -> None:
-        """Begin again at zero.
-
-        Args:
-            text: What is under way.
-            total: How far `advance` will go.
-        """
+        """Go back to zero, say what is under way, and how far `advance` will go."""
         self._progress.reset(self._task, description=text, total=total)
         self._progress.refresh()
 
     def name(self, text: str) -> None:
-        """Say what is under way from now on, and go on from where the bar stands."""
-        self._progress.update(self._task, description=text, refresh=True)
+        """Say what is under way from here on."""
+        self._progress.update(self._task, description=text)
+        self._progress.refresh()
 
     def advance(self, amount: int) -> None:
         """Move the bar on."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ._bar import Bar
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
-CHUNK = 1 << 16
-"""Bytes read at once, so that a large file needs no more memory than a small one."""
+    from ._bar import Bar
+
+# Bytes read at once, so that a large file needs no more memory than a small one.
+CHUNK: Final = 1 << 16
 
 
 @attrs.frozen
@@ -43,8 +46,13 @@ class Tree:
 class Work:
     """What came of some files.
 
-    The digest is the sum of the files' SHA-256 digests as numbers, modulo 2**256: the same
-    whatever the order in which the files were done.
+    Attributes:
+      files (int): How many were done.
+      read (int): Their bytes.
+      compressed (int): Their bytes after compression.
+      digest (int): The sum of their SHA-256 digests modulo 2**256: the same in whatever order the
+          files were done.
+      unreadable (tuple[Unreadable, ...]): The files that failed.
     """
 
     files: int
@@ -55,19 +63,17 @@ class Work:
 
 
 def crunch(path: str) -> Work:
-    """Read, compress and hash one file: the one callable that every way runs.
+    """Read, compress and hash one file: the one callable that all ways run.
 
-    Args:
-        path: The file. If it cannot be read, the result says so.
+    It does not raise if the file cannot be read: the result says so.
     """
     read = compressed = 0
     compressor, hasher = zlib.compressobj(), hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(CHUNK):
-                read += len(chunk)
-                compressed += len(compressor.compress(chunk))
-                hasher.update(chunk)
+        for chunk in _chunks(path):
+            read += len(chunk)
+            compressed += len(compressor.compress(chunk))
+            hasher.update(chunk)
     except OSError as error:
         return Work(0, 0, 0, 0, (_unreadable(path, error),))
     compressed += len(compressor.flush())
@@ -87,22 +93,18 @@ def total(works: Iterable[Work]) -> Work:
     return Work(files, read, compressed, digest % 2**256, tuple(unreadable))
 
 
-def survey(top: str, bar: Bar) -> Tree:
-    """Find every regular file at or below a path, and read each of them once.
+def survey(top: str, bar: Bar, skip: str | None = None) -> Tree:
+    """Find every regular file at or below a path, but for the folder `skip`; read each once.
 
-    Symbolic links below the path are not followed.
-
-    Args:
-        top: A file or a folder.
-        bar: Shows how far the reading is.
+    Symbolic links below the path are not followed: no file counts twice, and none from elsewhere.
     """
     files: list[File] = []
     unreadable: list[Unreadable] = []
-    paths = [top] if os.path.isfile(top) else list(_regular_files(top, unreadable))
-    bar.start("reading every file once", len(paths))
+    paths = [top] if os.path.isfile(top) else list(_regular_files(top, skip, unreadable))
+    bar.start("reading each file once", len(paths))
     for path in paths:
         try:
-            files.append(File(path, _read(path)))
+            files.append(File(path, sum(map(len, _chunks(path)))))
         except OSError as error:
             unreadable.append(_unreadable(path, error))
         bar.advance(1)
@@ -110,13 +112,15 @@ def survey(top: str, bar: Bar) -> Tree:
     return Tree(files, unreadable)
 
 
-def _regular_files(top: str, unreadable: list[Unreadable]) -> Iterator[str]:
+def _regular_files(top: str, skip: str | None, unreadable: list[Unreadable]) -> Iterator[str]:
     folders = [top]
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
+                    if entry.path == skip:
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     elif entry.is_file(follow_symlinks=False):
@@ -125,12 +129,10 @@ def _regular_files(top: str, unreadable: list[Unreadable]) -> Iterator[str]:
             unreadable.append(_unreadable(folder, error))
 
 
-def _read(path: str) -> int:
-    size = 0
+def _chunks(path: str) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(CHUNK):
-            size += len(chunk)
-    return size
+            yield chunk
 
 
 def _unreadable(path: str, error: OSError) -> Unreadable:

@@ -6,86 +6,71 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import attrs
 import trio
 
-from ._bar import Bar
-from ._files import File, Work, crunch, total
+from ._files import crunch, total
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ._bar import Bar
+    from ._files import File, Work
 
 
-@attrs.frozen
-class Process:
-    """A child that does its share of the files each time that it is told to."""
-
-    pid: int
-    channel: socket.socket
-    share: Sequence[File]
-
-    def start(self) -> None:
-        """Tell it to do its share."""
-        self.channel.send(b"!")
-
-    async def result(self) -> Work:
-        """Wait until it is done.
-
-        Raises:
-            ChildProcessError: It died.
-        """
-        await trio.lowlevel.wait_readable(self.channel)
-        try:
-            with self.channel.makefile("rb") as replies:
-                work: Work = pickle.load(replies)
-        except EOFError:
-            raise ChildProcessError(f"the bare process {self.pid} died") from None
-        return work
-
-
-async def run_forked(processes: Sequence[Process], bar: Bar) -> Work:
+async def run_forked(channels: Sequence[socket.socket], bar: Bar) -> Work:
     """Let each process do its share, all at once.
 
+    Args:
+      channels (Sequence[socket.socket]): What `forked` gave.
+      bar (Bar): Moves on whenever one is done.
+
     Raises:
-        ChildProcessError: A process died.
+      ChildProcessError: A process died.
     """
-    for process in processes:
-        process.start()
     works: list[Work] = []
-    for process in processes:
-        works.append(await process.result())
-        bar.advance(works[-1].read)
+    try:
+        for channel in channels:
+            channel.send(b"!")
+        for channel in channels:
+            works.append(await _result(channel))
+            bar.advance(works[-1].read)
+    except (EOFError, ConnectionError) as error:
+        raise ChildProcessError("a bare process died") from error
     return total(works)
 
 
+async def _result(channel: socket.socket) -> Work:
+    await trio.lowlevel.wait_readable(channel)
+    with channel.makefile("rb") as results:
+        work: Work = pickle.load(results)
+    return work
+
+
 @contextmanager
-def forked(files: Sequence[File], count: int) -> Iterator[Sequence[Process]]:
-    """Fork processes that share some files, and kill them in the end.
+def forked(files: Sequence[File], count: int) -> Iterator[Sequence[socket.socket]]:
+    """Fork processes that share the files, the largest of which come first; kill them at the end.
 
-    Call it while this process has only one thread: a fork takes over only the calling one, with
-    every lock as it stands.
-
-    Args:
-        files: The files, the largest first.
-        count: How many processes.
+    This process must have only one thread: a fork takes over the calling thread alone, and every
+    lock as another thread holds it. What the body gets are the channels to the processes.
     """
-    processes: list[Process] = []
+    channels: list[socket.socket] = []
     with ExitStack() as stack:
         for share in _deal(files, count):
             ours, theirs = socket.socketpair()
-            pid = os.fork()
-            if pid == 0:
-                _serve(theirs, share, [ours, *(process.channel for process in processes)])
+            channels.append(stack.enter_context(ours))
+            with theirs:
+                pid = os.fork()
+                if pid == 0:
+                    _serve(theirs, share, channels)
             stack.callback(_end, pid)
-            stack.enter_context(ours)
-            theirs.close()
-            processes.append(Process(pid, ours, share))
-        yield processes
+        yield channels
 
 
 def _deal(files: Sequence[File], count: int) -> list[list[File]]:
-    """Deal files, the largest first, each to whoever has the fewest bytes so far."""
+    """Deal the files, each to whoever has the fewest bytes so far."""
     shares: list[list[File]] = [[] for _ in range(count)]
     sizes = [0] * count
     for file in files:
@@ -96,18 +81,20 @@ def _deal(files: Sequence[File], count: int) -> list[list[File]]:
 
 
 def _serve(
-    channel: socket.socket, share: Sequence[File], others: Sequence[socket.socket]
+    channel: socket.socket, share: Sequence[File], parents: Sequence[socket.socket]
 ) -> NoReturn:
-    """Be the child; it never returns, whatever happens."""
+    """Be the child."""
     try:
-        # While a child held a parent's end, it would not see that the parent has gone.
-        for other in others:
-            other.close()
-        with channel.makefile("wb") as replies:
+        # A child that held the parent's end of a channel would hide from the others, and from
+        # itself, that the parent has gone.
+        for end in parents:
+            end.close()
+        with channel.makefile("wb") as results:
             while channel.recv(1):
-                pickle.dump(total(crunch(file.path) for file in share), replies)
-                replies.flush()
+                pickle.dump(total(crunch(file.path) for file in share), results)
+                results.flush()
     finally:
+        # Nothing of the parent's, its exit handlers and buffers, is the child's to run or write.
         os._exit(0)
 
 

@@ -3,106 +3,113 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
 
-import dromon
+from ._files import crunch, total
+from ._forked import run_forked
 
-from ._bar import Bar
-from ._files import File, Work, crunch, total
-from ._forked import Process, run_forked
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from socket import socket
+    from typing import TypeAlias
 
-ROUNDS = 3
+    from .. import Pool, WorkerStatistics
+    from ._bar import Bar
+    from ._files import File, Work
 
-NAP = 0.001
-"""Seconds that the watching task sleeps at a time."""
+    RunSync: TypeAlias = Callable[[Callable[[str], Work], str], Awaitable[Work]]
 
-TASKS_PER_WORKER = 2
-"""With one task each, a worker would idle while its result is on the way to the trio loop."""
+ROUNDS: Final = 3
 
-RunSync = Callable[[Callable[[str], Work], str], Awaitable[Work]]
+# Seconds that the watching task sleeps at a time.
+NAP: Final = 0.001
 
 
 @attrs.frozen
 class Round:
-    """One way, once through all files."""
+    """One way, once through all files.
 
+    Attributes:
+      way (str): The name of the way.
+      calls_at_once (int): How many files were under way at a time.
+      seconds (float): How long it took.
+      work (Work): What came of the files.
+      lateness (Sequence[float]): By how many seconds the watching task woke too late, each time.
+          Empty if no task watched.
+    """
+
+    way: str
+    calls_at_once: int
     seconds: float
     work: Work
     lateness: Sequence[float] = ()
-    """By how many seconds the watching task woke too late, each time; empty if none watched."""
-
-
-@attrs.frozen
-class Thread:
-    """A worker of the pool, and how it was made."""
-
-    name: str
-    tid: int
-    spawn: str
-    spawn_error: str | None
 
 
 @attrs.frozen
 class _Way:
     name: str
+    calls_at_once: int
     run: Callable[[], Awaitable[Work]]
     watched: bool = True
 
 
 async def measure(
-    files: Sequence[File], workers: int, processes: Sequence[Process], bar: Bar
-) -> tuple[dict[str, list[Round]], list[Thread]]:
-    """Do all files in each of the ways, and again, `ROUNDS` times.
+    files: Sequence[File],
+    opening: AbstractAsyncContextManager[Pool],
+    channels: Sequence[socket],
+    bar: Bar,
+) -> tuple[list[Sequence[Round]], Sequence[WorkerStatistics]]:
+    """Do all files in each of the ways in turn, `ROUNDS` times.
 
     Args:
-        files: The files, in the order in which they are to be done.
-        workers: How many workers the pool gets.
-        processes: The bare processes.
-        bar: Shows how far it is.
+      files (Sequence[File]): The files, in the order in which they are to be done.
+      opening (AbstractAsyncContextManager[Pool]): Opens the pool, with as many workers as there are
+          processes.
+      channels (Sequence[socket]): Those to the bare processes.
+      bar (Bar): Shows how far it is.
 
     Returns:
-        The rounds of each way, and the threads of the pool.
+      The rounds of each way, those of ``serial`` first, and the workers of the pool.
     """
+    workers = len(channels)
 
-    def driven(name: str, run_sync: RunSync, tasks: int) -> _Way:
-        return _Way(name, lambda: _drive(run_sync, tasks, files, bar))
+    def driven(name: str, run_sync: RunSync, calls_at_once: int) -> _Way:
+        return _Way(name, calls_at_once, lambda: _drive(run_sync, calls_at_once, files, bar))
 
-    async with dromon.open_pool(workers=workers) as pool:
+    async with opening as pool:
         ways = [
             driven("serial", _in_the_task_itself, 1),
-            driven("trio.to_thread", trio.to_thread.run_sync, workers * TASKS_PER_WORKER),
-            driven("dromon pool", pool.run_sync, workers * TASKS_PER_WORKER),
+            # trio has a thread for each call under way: this many calls make as many as the pool
+            # has, and more of them were no faster but made the loop later.
+            driven("trio.to_thread", trio.to_thread.run_sync, workers),
+            # A pool has its threads whatever the number of calls: here a worker finds its next call
+            # in the queue while its result is on the way.
+            driven("dromon pool", pool.run_sync, workers * 2),
             _Way(
                 f"ceiling: {workers} bare forked processes",
-                lambda: run_forked(processes, bar),
+                workers,
+                lambda: run_forked(channels, bar),
                 watched=False,
             ),
         ]
-        rounds = await _take_turns(ways, sum(file.size for file in files), bar)
-        threads = [
-            Thread(worker.name, worker.tid, worker.spawn, worker.spawn_error)
-            for worker in pool.statistics().workers
-        ]
-    return rounds, threads
+        bar.start("", ROUNDS * len(ways) * sum(file.size for file in files))
+        rounds = [[await _round(way, number, bar) for way in ways] for number in range(ROUNDS)]
+        return list(zip(*rounds, strict=True)), pool.statistics().workers
 
 
-async def _take_turns(ways: Sequence[_Way], size: int, bar: Bar) -> dict[str, list[Round]]:
-    rounds: dict[str, list[Round]] = {way.name: [] for way in ways}
-    bar.start("", size * len(ways) * ROUNDS)
-    for number in range(1, ROUNDS + 1):
-        for way in ways:
-            bar.name(f"round {number} of {ROUNDS}: {way.name}")
-            rounds[way.name].append(await (_watched if way.watched else _timed)(way))
-    return rounds
+async def _round(way: _Way, number: int, bar: Bar) -> Round:
+    bar.name(f"round {number + 1} of {ROUNDS}: {way.name}")
+    return await (_watched if way.watched else _timed)(way)
 
 
 async def _timed(way: _Way) -> Round:
     began = time.perf_counter()
     work = await way.run()
-    return Round(time.perf_counter() - began, work)
+    return Round(way.name, way.calls_at_once, time.perf_counter() - began, work)
 
 
 async def _watched(way: _Way) -> Round:
@@ -120,15 +127,15 @@ async def _watch(
 ) -> None:
     due = trio.current_time() + NAP
     task_status.started()
-    # It ends by itself and is not cancelled, so the last nap counts: a way that blocks the loop
-    # until it is done shows only there.
+    # It ends by itself and is not cancelled, so that the last nap counts: the lateness of a way
+    # that blocks the loop until it is done shows only there.
     while not over.is_set():
         await trio.sleep_until(due)
         lateness.append(trio.current_time() - due)
         due = trio.current_time() + NAP
 
 
-async def _drive(run_sync: RunSync, tasks: int, files: Sequence[File], bar: Bar) -> Work:
+async def _drive(run_sync: RunSync, calls_at_once: int, files: Sequence[File], bar: Bar) -> Work:
     works: list[Work] = []
     todo = iter(files)
 
@@ -139,7 +146,7 @@ async def _drive(run_sync: RunSync, tasks: int, files: Sequence[File], bar: Bar)
             bar.advance(work.read)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(tasks):
+        for _ in range(calls_at_once):
             nursery.start_soon(take)
     return total(works)
 

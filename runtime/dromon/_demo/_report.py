@@ -6,19 +6,33 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dromon._cpus import usable_cpus
+from .._cpus import usable_cpus
+from ._measure import ROUNDS
 
-from ._files import Tree, Unreadable
-from ._measure import ROUNDS, Round, Thread
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
-MEGA = 1_000_000
+    from .. import WorkerStatistics
+    from ._files import Tree, Unreadable
+    from ._measure import Round
+
+MEGA: Final = 1_000_000
+HEADINGS: Final = (
+    "files",
+    "MB",
+    "s",
+    "MB/s",
+    "speed\nup",
+    "loop\nlate\np50 ms",
+    "loop\nlate\np99 ms",
+)
 
 
 @attrs.frozen
@@ -26,10 +40,11 @@ class Row:
     """The median round of one way."""
 
     way: str
+    calls_at_once: int
     files: int
     bytes: int
     compressed_bytes: int
-    sha256: str
+    sha256_sum: str
     seconds: float
     mb_per_second: float
     speed_up: float
@@ -37,21 +52,32 @@ class Row:
     loop_late_p99_ms: float | None
 
     @classmethod
-    def of(cls, way: str, median: Round, serial: Round) -> Row:
-        """Make the row of a way from its median round and that of the way `serial`."""
+    def of(cls, median: Round, serial: Round) -> Row:
+        """Make the row of a way from its median round and that of the serial way."""
         work = median.work
         return cls(
-            way,
-            work.files,
-            work.read,
-            work.compressed,
-            f"{work.digest:064x}",
-            median.seconds,
-            work.read / MEGA / median.seconds,
-            serial.seconds / median.seconds,
-            _percentile_ms(median.lateness, 0.50),
-            _percentile_ms(median.lateness, 0.99),
+            way=median.way,
+            calls_at_once=median.calls_at_once,
+            files=work.files,
+            bytes=work.read,
+            compressed_bytes=work.compressed,
+            sha256_sum=f"{work.digest:064x}",
+            seconds=median.seconds,
+            mb_per_second=work.read / MEGA / median.seconds,
+            speed_up=serial.seconds / median.seconds,
+            loop_late_p50_ms=_percentile_ms(median.lateness, 50),
+            loop_late_p99_ms=_percentile_ms(median.lateness, 99),
         )
+
+
+@attrs.frozen
+class Worker:
+    """A thread of the pool, and how it was made."""
+
+    name: str
+    tid: int
+    spawn: str
+    spawn_error: str | None
 
 
 @attrs.frozen
@@ -63,28 +89,28 @@ class Python:
     compiler: str
     gil: bool
 
-    @classmethod
-    def running(cls) -> Python:
-        """Describe the running Python."""
-        return cls(
-            platform.python_version(),
-            platform.python_implementation(),
-            platform.python_compiler(),
-            _gil_enabled(),
-        )
-
 
 @attrs.frozen
 class Report:
-    """All that the demo found; its fields are those of the JSON object."""
+    """All that the demo found: the JSON object has these fields.
+
+    Attributes:
+      path (str): What the user named.
+      unreadable (Sequence[Unreadable]): What could not be read there.
+      rounds (int): How often each way did all files.
+      rows (Sequence[Row]): The ways.
+      agree (bool): Whether all rounds of all ways came to the same sums.
+      workers (Sequence[Worker]): The threads of the pool.
+      python (Python): The running Python.
+      usable_cpus (int): How many CPUs the process may use.
+    """
 
     path: str
     unreadable: Sequence[Unreadable]
     rounds: int
     rows: Sequence[Row]
     agree: bool
-    """Whether every round of every way came to the same sums and digest."""
-    workers: Sequence[Thread]
+    workers: Sequence[Worker]
     python: Python
     usable_cpus: int
 
@@ -93,31 +119,24 @@ class Report:
         cls,
         path: str,
         tree: Tree,
-        rounds: Mapping[str, Sequence[Round]],
-        workers: Sequence[Thread],
+        rounds: Sequence[Sequence[Round]],
+        workers: Sequence[WorkerStatistics],
     ) -> Report:
-        """Put the report together.
-
-        Args:
-            path: What the user named.
-            tree: What was found there.
-            rounds: The rounds of each way, `serial` among them.
-            workers: The threads of the pool.
-        """
-        works = [each.work for way in rounds.values() for each in way]
-        sums = {(work.files, work.read, work.compressed, work.digest) for work in works}
-        # A file that goes away later fails in every way and round; it is reported once.
+        """Put the report together from what `survey` and `measure` returned."""
+        works = [each.work for way in rounds for each in way]
+        # A file that goes away after the survey fails in every way; it is reported once.
         failures = [*tree.unreadable, *(each for work in works for each in work.unreadable)]
-        medians = {way: _median(each) for way, each in rounds.items()}
+        medians = [_median(way) for way in rounds]
         return cls(
-            path,
-            list({each.path: each for each in failures}.values()),
-            ROUNDS,
-            [Row.of(way, median, medians["serial"]) for way, median in medians.items()],
-            len(sums) == 1,
-            workers,
-            Python.running(),
-            usable_cpus(),
+            path=path,
+            unreadable=list({each.path: each for each in failures}.values()),
+            rounds=ROUNDS,
+            rows=[Row.of(median, serial=medians[0]) for median in medians],
+            agree=len({(work.files, work.read, work.compressed, work.digest) for work in works})
+            == 1,
+            workers=[Worker(each.name, each.tid, each.spawn, each.spawn_error) for each in workers],
+            python=_running_python(),
+            usable_cpus=usable_cpus(),
         )
 
 
@@ -137,20 +156,17 @@ def print_table(report: Report) -> None:
     # As narrow as can be, for terminals of 80 columns.
     table = Table(caption=_caption(report), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", overflow="fold")
-    for heading in _HEADINGS:
+    for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
         table.add_row(row.way, *_cells(row))
     console = Console()
     console.print(table)
-    for line in _machine(report):
+    for line in _circumstances(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-_HEADINGS = ("files", "MB", "s", "MB/s", "speed\nup", "loop\nlate\np50 ms", "loop\nlate\np99 ms")
-
-
-def _cells(row: Row) -> Iterable[str]:
+def _cells(row: Row) -> Iterator[str]:
     yield f"{row.files}"
     yield f"{row.bytes / MEGA:.1f}"
     yield f"{row.seconds:.3f}"
@@ -161,26 +177,37 @@ def _cells(row: Row) -> Iterable[str]:
 
 
 def _caption(report: Report) -> str:
-    agree = "All ways agree" if report.agree else "THE WAYS DISAGREE: did the files change?"
+    agree = "All agree" if report.agree else "THEY DISAGREE: did the files change?"
     return (
-        f"Median of {report.rounds} rounds; the ways took turns. {agree}."
+        f"The median of {report.rounds} rounds; the ways took turns. {agree}."
         f" Unreadable: {len(report.unreadable)}."
     )
 
 
-def _machine(report: Report) -> Iterable[str]:
-    yield f"path:        {report.path!r}"
-    yield f"workers:     {len(report.workers)}"
-    yield f"threads:     {', '.join(map(_thread, report.workers))}"
+def _circumstances(report: Report) -> Iterator[str]:
     python = report.python
     gil = "on" if python.gil else "off"
-    yield f"Python:      {python.implementation} {python.version}, {python.compiler}, GIL {gil}"
-    yield f"usable CPUs: {report.usable_cpus}"
+    calls = (f"{row.way.partition(':')[0]} {row.calls_at_once}" for row in report.rows)
+    yield f"path:          {report.path!r}"
+    yield f"calls at once: {', '.join(calls)}"
+    yield f"workers:       {len(report.workers)}"
+    yield f"threads:       {', '.join(map(_thread, report.workers))}"
+    yield f"Python:        {python.implementation} {python.version}, {python.compiler}, GIL {gil}"
+    yield f"usable CPUs:   {report.usable_cpus}"
 
 
-def _thread(thread: Thread) -> str:
-    refused = "" if thread.spawn_error is None else f": {thread.spawn_error}"
-    return f"{thread.name} (TID {thread.tid}, made by {thread.spawn}{refused})"
+def _thread(worker: Worker) -> str:
+    reason = "" if worker.spawn_error is None else f": {worker.spawn_error}"
+    return f"{worker.name} (TID {worker.tid}, made by {worker.spawn}{reason})"
+
+
+def _running_python() -> Python:
+    return Python(
+        version=platform.python_version(),
+        implementation=platform.python_implementation(),
+        compiler=platform.python_compiler(),
+        gil=_gil_enabled(),
+    )
 
 
 def _gil_enabled() -> bool:
@@ -193,8 +220,8 @@ def _median(rounds: Sequence[Round]) -> Round:
     return sorted(rounds, key=lambda each: each.seconds)[len(rounds) // 2]
 
 
-def _percentile_ms(seconds: Sequence[float], share: float) -> float | None:
-    """Give the smallest value that at least this share of the values does not exceed."""
+def _percentile_ms(seconds: Sequence[float], percent: int) -> float | None:
+    """Return the smallest value that at least so many percent of the values do not exceed."""
     if not seconds:
         return None
-    return sorted(seconds)[math.ceil(share * len(seconds)) - 1] * 1000
+    return sorted(seconds)[math.ceil(percent * len(seconds) / 100) - 1] * 1000

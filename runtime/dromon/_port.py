@@ -1,4 +1,4 @@
-"""How a trio run gets its finished calls: one completion port, and one system task that waits on it.
+"""How a trio run gets its finished calls: a completion port, and a system task that waits on it.
 
 A port per run, made at the run's first call. The system task sleeps until the port's eventfd is
 readable and then wakes the tasks of a whole batch of calls at once; that, and not the hop between
@@ -7,16 +7,12 @@ threads, is where `trio.lowlevel.TrioToken.run_sync_soon` spends its time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-import trio
 from outcome import Outcome
-from trio.lowlevel import Abort, RunVar, Task, reschedule, wait_readable
+from trio.lowlevel import RunVar, Task, checkpoint, reschedule, spawn_system_task, wait_readable
 
 from . import _bridge
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Most calls that are delivered before other tasks of the loop get their turn.
 DELIVER_AT_MOST = 256
@@ -31,7 +27,7 @@ def current_port() -> _bridge.Port:
     except LookupError:
         port = _bridge.Port()
         _port_of_run.set(port)
-        trio.lowlevel.spawn_system_task(_deliver_calls, port)
+        spawn_system_task(_deliver_calls, port)
         return port
 
 
@@ -42,7 +38,7 @@ async def _deliver_calls(port: _bridge.Port) -> None:
             await wait_readable(port.fileno())
             while len(calls := port.take(DELIVER_AT_MOST)) == DELIVER_AT_MOST:
                 _wake_waiters(calls)
-                await trio.lowlevel.checkpoint()
+                await checkpoint()
             _wake_waiters(calls)
             del calls  # an idle loop holds on to nothing
     finally:
@@ -61,26 +57,3 @@ def _wake_waiters(calls: list[_bridge.Call]) -> None:
 
 # A call is the outcome that its waiter gets: trio unwraps it right into the waiting task.
 Outcome.register(_bridge.Call)
-
-
-def aborter(
-    call: _bridge.Call,
-    abandon_on_cancel: bool,
-    after_abandoned: Callable[[], object] | None = None,
-) -> Callable[[object], Abort]:
-    """What `trio.lowlevel.wait_task_rescheduled` needs to wait for a call whose waiter is this task.
-
-    On cancellation a call that no worker has started is withdrawn, and a running one waited for or,
-    with ``abandon_on_cancel``, abandoned: then ``after_abandoned()`` is called in this run when the
-    call has really ended.
-    """
-
-    def abort(_raise_cancel: object) -> Abort:
-        if call.withdraw():
-            return Abort.SUCCEEDED
-        if abandon_on_cancel and call.abandon():
-            call.waiter = after_abandoned
-            return Abort.SUCCEEDED
-        return Abort.FAILED
-
-    return abort

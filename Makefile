@@ -1,0 +1,72 @@
+# Everything that is done with this tree. Each target sets up what it needs in $(VENV).
+#
+#   make demo     compress and hash Python's standard library on the pool, beside its peers
+#   make test     all tests: C (plain and under ThreadSanitizer) and Python
+#   make lint     formatting, types, and a build in which every warning is an error
+#   make format   format C and Python
+#   make bench    calls per second, side by side with trio's threads
+#   make docs     the documentation, in docs/_build/html
+#   make clean    remove all that was made
+#
+# Another interpreter: make test-python PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+# The tools that pip and meson call are those of the virtual environment.
+RUN = PATH="$(abspath $(BIN)):$$PATH"
+C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch])
+
+.PHONY: demo test test-c test-python lint format bench docs clean
+
+demo: $(VENV)/installed
+	$(RUN) python -m dromon demo
+
+test: test-c test-python
+
+test-c: build/test/build.ninja build/tsan/build.ninja
+	$(RUN) meson test -C build/test --print-errorlogs
+	$(RUN) meson test -C build/tsan --print-errorlogs
+
+test-python: $(VENV)/installed
+	$(RUN) python -m pytest
+
+lint: $(VENV)/installed build/lint/build.ninja
+	$(RUN) clang-format --dry-run --Werror $(C_SOURCES)
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) mypy --strict benchmarks examples
+	$(RUN) ninja -C build/lint
+
+format: $(VENV)/installed
+	$(RUN) clang-format -i $(C_SOURCES)
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench: $(VENV)/installed
+	$(RUN) python benchmarks/calls.py
+
+docs: $(VENV)/installed
+	$(RUN) sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf .venv .venv-* build docs/_build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The install is editable and without build isolation: an import rebuilds what has changed.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) python -m pip install --quiet --upgrade "pip>=25.1"
+	$(RUN) python -m pip install --quiet --group build --group test --group lint --group docs
+	$(RUN) python -m pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+build/test/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/test -Dtests=true
+
+build/tsan/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/tsan -Dtests=true -Db_sanitize=thread -Db_lundef=false
+
+build/lint/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/lint -Dtests=true --werror

@@ -1,0 +1,315 @@
+/* test_port.c - tests of the completion port. */
+#include "port.h"
+#include "testing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+
+struct mail {
+  dromon_task task; /* first, so that a task is its mail */
+  struct item item;
+};
+
+static struct mail *mail_of(dromon_task *task) {
+  return (struct mail *)task;
+}
+
+static dromon_port *port_make(void) {
+  dromon_port *port;
+  CHECK_EQ(dromon_port_open(&port), 0);
+  return port;
+}
+
+static struct mail *mails_make(unsigned count) {
+  struct mail *mails = calloc(count, sizeof *mails);
+  CHECK(mails != NULL);
+  for (unsigned i = 0; i < count; i++) {
+    dromon_task_init(&mails[i].task);
+    mails[i].item.number = i;
+  }
+  return mails;
+}
+
+static bool is_readable(dromon_port *port, int timeout_ms) {
+  struct pollfd poll_for = {.fd = dromon_port_fd(port), .events = POLLIN};
+  return poll(&poll_for, 1, timeout_ms) == 1;
+}
+
+/* Reads the eventfd behind the port's back: how often it was written since it was last read. */
+static uint64_t writes_to(dromon_port *port) {
+  uint64_t count;
+  if (read(dromon_port_fd(port), &count, sizeof count) < 0) {
+    CHECK_EQ(errno, EAGAIN);
+    return 0;
+  }
+  return count;
+}
+
+static void check_list(dromon_task *first, unsigned from, unsigned count) {
+  for (unsigned i = 0; i < count; i++, first = first->next) {
+    CHECK(first != NULL);
+    CHECK_EQ(mail_of(first)->item.number, from + i);
+  }
+  CHECK(first == NULL);
+}
+
+static void a_new_port_is_empty_and_not_readable(void) {
+  dromon_port *port = port_make();
+  CHECK(!is_readable(port, 0));
+  CHECK(dromon_port_take(port) == NULL);
+  CHECK(!is_readable(port, 0));
+  dromon_port_unref(port);
+}
+
+static void the_fd_does_not_block_and_is_closed_on_exec(void) {
+  dromon_port *port = port_make();
+  CHECK(fcntl(dromon_port_fd(port), F_GETFL) & O_NONBLOCK);
+  CHECK(fcntl(dromon_port_fd(port), F_GETFD) & FD_CLOEXEC);
+  dromon_port_unref(port);
+}
+
+static void the_fd_is_closed_with_the_last_reference(void) {
+  dromon_port *port = port_make();
+  int fd = dromon_port_fd(port);
+  dromon_port_ref(port);
+  dromon_port_unref(port);
+  CHECK(fcntl(fd, F_GETFD) >= 0);
+  dromon_port_unref(port);
+  CHECK_EQ(fcntl(fd, F_GETFD), -1);
+  CHECK_EQ(errno, EBADF);
+}
+
+static void a_burst_writes_the_eventfd_once(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(5);
+  for (int i = 0; i < 5; i++) {
+    CHECK_EQ(dromon_port_post(port, &mails[i].task), 0);
+    dromon_port_notify(port);
+  }
+  CHECK(is_readable(port, 0));
+  CHECK_EQ(writes_to(port), 1);
+  check_list(dromon_port_take(port), 0, 5);
+  CHECK(!is_readable(port, 0));
+  dromon_port_unref(port);
+  free(mails);
+}
+
+static void a_post_alone_does_not_tell_the_consumer(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(1);
+  CHECK_EQ(dromon_port_post(port, &mails[0].task), 0);
+  CHECK(!is_readable(port, 0));
+  dromon_port_notify(port);
+  CHECK(is_readable(port, 0));
+  check_list(dromon_port_take(port), 0, 1);
+  dromon_port_unref(port);
+  free(mails);
+}
+
+static void take_gives_the_oldest_first(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(100);
+  for (int i = 0; i < 100; i++)
+    CHECK_EQ(dromon_port_post(port, &mails[i].task), 0);
+  check_list(dromon_port_take(port), 0, 100);
+  CHECK(dromon_port_take(port) == NULL);
+  dromon_port_unref(port);
+  free(mails);
+}
+
+static void a_notify_after_a_take_makes_it_readable_again(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(10);
+  for (unsigned i = 0; i < 10; i++) {
+    CHECK_EQ(dromon_port_post(port, &mails[i].task), 0);
+    dromon_port_notify(port);
+    CHECK(is_readable(port, 0));
+    check_list(dromon_port_take(port), i, 1);
+    CHECK(!is_readable(port, 0));
+  }
+  dromon_port_unref(port);
+  free(mails);
+}
+
+/* A task taken by the round of an earlier notify: its own notify makes one empty round, no more. */
+static void a_late_notify_makes_one_empty_round(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(1);
+  CHECK_EQ(dromon_port_post(port, &mails[0].task), 0);
+  check_list(dromon_port_take(port), 0, 1);
+  dromon_port_notify(port);
+  CHECK(is_readable(port, 0));
+  CHECK(dromon_port_take(port) == NULL);
+  CHECK(!is_readable(port, 0));
+  dromon_port_unref(port);
+  free(mails);
+}
+
+static void close_gives_what_is_left_and_refuses_posts(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(4);
+  for (int i = 0; i < 3; i++)
+    CHECK_EQ(dromon_port_post(port, &mails[i].task), 0);
+  check_list(dromon_port_close(port), 0, 3);
+  CHECK_EQ(dromon_port_post(port, &mails[3].task), -ESHUTDOWN);
+  CHECK(dromon_port_take(port) == NULL);
+  CHECK_EQ(dromon_port_post(port, &mails[3].task), -ESHUTDOWN);
+  CHECK(dromon_port_close(port) == NULL);
+  dromon_port_notify(port); /* of a producer that posted before the close */
+  CHECK(dromon_port_take(port) == NULL);
+  dromon_port_unref(port);
+  free(mails);
+}
+
+static void a_taken_task_may_be_posted_again(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(2);
+  for (int round = 0; round < 100; round++) {
+    CHECK_EQ(dromon_port_post(port, &mails[0].task), 0);
+    CHECK_EQ(dromon_port_post(port, &mails[1].task), 0);
+    check_list(dromon_port_take(port), 0, 2);
+  }
+  dromon_port_unref(port);
+  free(mails);
+}
+
+/* ---- Stress --------------------------------------------------------------------------------- */
+
+struct stress {
+  dromon_port *port;
+  struct mail *mails;
+  unsigned producers;
+  unsigned per_producer;
+  unsigned round; /* as many tasks of each producer were received; rises when `in_step` */
+  bool in_step;   /* a producer waits until its task, and those of the others, were received */
+  unsigned refused;
+};
+
+static void await_round(const struct stress *stress, unsigned round) {
+  unsigned step = 0;
+  while (load_acquire(&stress->round) < round)
+    relax(&step);
+}
+
+static void produce(void *arg, unsigned producer) {
+  struct stress *stress = arg;
+  unsigned seed = producer;
+  for (unsigned number = 0; number < stress->per_producer; number++) {
+    if (stress->in_step)
+      await_round(stress, number);
+    dither(&seed);
+    struct mail *mail = &stress->mails[producer * stress->per_producer + number];
+    mail->item.producer = producer;
+    mail->item.number = number;
+    if (dromon_port_post(stress->port, &mail->task) == 0)
+      dromon_port_notify(stress->port);
+    else
+      fetch_add_relaxed(&stress->refused, 1);
+  }
+}
+
+static unsigned receive(struct order *order, dromon_task *task) {
+  unsigned count = 0;
+  while (task != NULL) {
+    struct mail *mail = mail_of(task);
+    task = task->next;
+    order_check(order, &mail->item);
+    mail->item.times_received++;
+    count++;
+  }
+  return count;
+}
+
+/* Takes `count` tasks, and none without having been told. */
+static void receive_when_told(struct stress *stress, struct order *order, unsigned count) {
+  unsigned received = 0;
+  while (received < count) {
+    CHECK(is_readable(stress->port, HANGS_AFTER_MS)); /* else a wake-up was lost */
+    received += receive(order, dromon_port_take(stress->port));
+  }
+  CHECK_EQ(received, count);
+}
+
+static void stress_begin(struct stress *stress, struct threads *threads, unsigned producers,
+                         unsigned total) {
+  stress->port = port_make();
+  stress->producers = producers;
+  stress->per_producer = rounds(total / producers);
+  stress->mails = mails_make(stress->per_producer * producers);
+  threads_start(threads, producers, produce, stress);
+}
+
+static void stress_end(struct stress *stress) {
+  dromon_port_unref(stress->port);
+  free(stress->mails);
+}
+
+static void check_each_received_once(const struct stress *stress) {
+  for (unsigned i = 0; i < stress->producers * stress->per_producer; i++)
+    CHECK_EQ(stress->mails[i].item.times_received, 1);
+}
+
+/* The port is empty before each round, and no later round covers up a wake-up that was lost. */
+static void in_step(unsigned producers, unsigned total) {
+  struct stress stress = {.in_step = true};
+  struct order order = {0};
+  struct threads threads;
+  stress_begin(&stress, &threads, producers, total);
+  for (unsigned round = 1; round <= stress.per_producer; round++) {
+    receive_when_told(&stress, &order, producers);
+    store_release(&stress.round, round);
+  }
+  threads_join(&threads);
+  check_each_received_once(&stress);
+  stress_end(&stress);
+}
+
+static void no_wake_up_is_lost(void) {
+  in_step(1, 50000);
+  in_step(2, 600000);
+  in_step(3, 300000);
+}
+
+static void a_flood_loses_nothing_and_keeps_each_producers_order(void) {
+  struct stress stress = {.in_step = false};
+  struct order order = {0};
+  struct threads threads;
+  stress_begin(&stress, &threads, 4, 2000000);
+  receive_when_told(&stress, &order, 4 * stress.per_producer);
+  threads_join(&threads);
+  check_each_received_once(&stress);
+  stress_end(&stress);
+}
+
+static void a_close_amid_posts_leaves_each_task_with_one_side(void) {
+  for (unsigned round = rounds(500); round > 0; round--) {
+    struct stress stress = {.in_step = false};
+    struct order order = {0};
+    struct threads threads;
+    stress_begin(&stress, &threads, 3, 3000);
+    unsigned received = receive(&order, dromon_port_take(stress.port));
+    received += receive(&order, dromon_port_close(stress.port));
+    threads_join(&threads);
+    CHECK_EQ(received + stress.refused, 3 * stress.per_producer);
+    CHECK(dromon_port_take(stress.port) == NULL);
+    stress_end(&stress);
+  }
+}
+
+int main(void) {
+  RUN(a_new_port_is_empty_and_not_readable);
+  RUN(the_fd_does_not_block_and_is_closed_on_exec);
+  RUN(the_fd_is_closed_with_the_last_reference);
+  RUN(a_burst_writes_the_eventfd_once);
+  RUN(a_post_alone_does_not_tell_the_consumer);
+  RUN(take_gives_the_oldest_first);
+  RUN(a_notify_after_a_take_makes_it_readable_again);
+  RUN(a_late_notify_makes_one_empty_round);
+  RUN(close_gives_what_is_left_and_refuses_posts);
+  RUN(a_taken_task_may_be_posted_again);
+  RUN(no_wake_up_is_lost);
+  RUN(a_flood_loses_nothing_and_keeps_each_producers_order);
+  RUN(a_close_amid_posts_leaves_each_task_with_one_side);
+  return 0;
+}

@@ -1,0 +1,159 @@
+/* testing.h - what the C tests share: checks, a watchdog, and threads that start together.
+ *
+ * A test is a function without arguments; main() calls each through RUN. A failed check ends the
+ * process. A test that hangs (a lost wake-up does that) is ended by SIGALRM: nothing in the tests
+ * depends on how long anything takes, so the limit only has to be far away.
+ */
+#ifndef DROMON_TESTS_TESTING_H
+#define DROMON_TESTS_TESTING_H
+
+#include "atomic.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
+
+enum { HANGS_AFTER_SECONDS = 60, HANGS_AFTER_MS = 1000 * HANGS_AFTER_SECONDS };
+
+/* ---- Checks --------------------------------------------------------------------------------- */
+
+/* _exit: a failed check may come from any thread, while others still run. */
+#define CHECK(condition)                                                                           \
+  do {                                                                                             \
+    if (!(condition)) {                                                                            \
+      fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition);                    \
+      _exit(1);                                                                                    \
+    }                                                                                              \
+  } while (0)
+
+/* Compares two integers (or addresses). */
+#define CHECK_THAT(left, relation, right)                                                          \
+  do {                                                                                             \
+    long long left_ = (long long)(left), right_ = (long long)(right);                              \
+    if (!(left_ relation right_)) {                                                                \
+      fprintf(stderr, "%s:%d: not true: %s %s %s, with %lld and %lld\n", __FILE__, __LINE__,       \
+              #left, #relation, #right, left_, right_);                                            \
+      _exit(1);                                                                                    \
+    }                                                                                              \
+  } while (0)
+
+#define CHECK_EQ(actual, expected) CHECK_THAT(actual, ==, expected)
+
+/* ---- Running -------------------------------------------------------------------------------- */
+
+#define RUN(test)                                                                                  \
+  do {                                                                                             \
+    setvbuf(stdout, NULL, _IONBF, 0); /* so that the name of a test that hangs is seen */          \
+    printf("%s\n", #test);                                                                         \
+    alarm(HANGS_AFTER_SECONDS);                                                                    \
+    test();                                                                                        \
+  } while (0)
+
+/* How often a stress test goes round: ThreadSanitizer makes each round about ten times as long. */
+static inline unsigned rounds(unsigned count) {
+  return UNDER_TSAN ? count / 10 : count;
+}
+
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+enum { THREADS_MAX = 16 };
+
+/* Plain pthreads that are let go at once. */
+struct threads {
+  unsigned count;
+  unsigned next_index;
+  pthread_barrier_t all_started;
+  pthread_t ids[THREADS_MAX];
+  void (*fn)(void *arg, unsigned index);
+  void *arg;
+};
+
+static inline void *threads_main(void *argument) {
+  struct threads *threads = argument;
+  unsigned index = fetch_add_relaxed(&threads->next_index, 1);
+  pthread_barrier_wait(&threads->all_started);
+  threads->fn(threads->arg, index);
+  return NULL;
+}
+
+/* Starts `count` threads, each of which runs fn(arg, its index). Join afterwards. */
+static inline void threads_start(struct threads *threads, unsigned count,
+                                 void (*fn)(void *arg, unsigned index), void *arg) {
+  CHECK_THAT(count, <=, THREADS_MAX);
+  threads->count = count;
+  threads->next_index = 0;
+  threads->fn = fn;
+  threads->arg = arg;
+  CHECK_EQ(pthread_barrier_init(&threads->all_started, NULL, count), 0);
+  for (unsigned i = 0; i < count; i++)
+    CHECK_EQ(pthread_create(&threads->ids[i], NULL, threads_main, threads), 0);
+}
+
+static inline void threads_join(struct threads *threads) {
+  for (unsigned i = 0; i < threads->count; i++)
+    CHECK_EQ(pthread_join(threads->ids[i], NULL), 0);
+  pthread_barrier_destroy(&threads->all_started);
+}
+
+/* One step of waiting for another thread. Spins at first, so that both run at the same time where
+ * there are two processors, which is what the stress tests are after. */
+static inline void relax(unsigned *step) {
+  if (++*step % 256 == 0)
+    sched_yield();
+  else
+    __asm__ volatile("" ::: "memory");
+}
+
+/* Lets a pseudo-random while pass, up to some hundred nanoseconds, so that two threads that go
+ * round in step meet at ever different points. */
+static inline void dither(unsigned *seed) {
+  *seed = *seed * 1664525u + 1013904223u;
+  for (unsigned i = *seed >> 25; i > 0; i--)
+    __asm__ volatile("");
+}
+
+/* ---- Items ---------------------------------------------------------------------------------- */
+
+/* What stress tests send through a queue. The first two are plain on purpose: whether the queue
+ * makes the sender's writes visible to the receiver is for ThreadSanitizer to see. */
+struct item {
+  unsigned producer;
+  unsigned number; /* counts from 0 for each producer */
+  unsigned times_received;
+};
+
+static inline struct item *items_make(unsigned count) {
+  struct item *items = calloc(count, sizeof *items);
+  CHECK(items != NULL);
+  return items;
+}
+
+static inline void items_check_each_received_once(const struct item *items, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
+    CHECK_EQ(items[i].times_received, 1);
+}
+
+/* One receiver's view of the order of each producer. */
+struct order {
+  unsigned next[THREADS_MAX]; /* the least number that may come, per producer */
+};
+
+static inline void order_check(struct order *order, const struct item *item) {
+  CHECK_THAT(item->number, >=, order->next[item->producer]);
+  order->next[item->producer] = item->number + 1;
+}
+
+#endif

@@ -1,0 +1,28 @@
+"""Python processes of their own, for what would change or end the process of the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+
+def run_child(
+    script: str, *, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script and return how it ended. One that hangs fails the test, after a minute."""
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def check_child(script: str, expected: str = "", *, env: dict[str, str] | None = None) -> None:
+    """Run a script and assert that it ended well, having printed what was expected, no more."""
+    result = run_child(script, env=env)
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, expected, "")

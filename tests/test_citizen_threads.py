@@ -1,0 +1,513 @@
+"""Workers are raw clone3 threads that libc, CPython and the kernel take for ordinary threads.
+
+What each test shows was seen to break, somewhere, with threads that libc does not know.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+from child import check_child, run_child
+
+import dromon
+from dromon._native import lib
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.pthread_self.restype = ctypes.c_void_p
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[dromon.Pool]:
+    async with dromon.open_pool(workers=2) as pool:
+        yield pool
+
+
+# ---- How they are made ---------------------------------------------------------------------------
+
+
+async def test_each_worker_is_made_by_one_clone3_call_of_ours() -> None:
+    before = lib.dromon_clone3_count()
+    async with dromon.open_pool(workers=3) as pool:
+        assert lib.dromon_clone3_count() == before + 3
+        for worker in pool.statistics().workers:
+            assert (worker.spawn, worker.spawn_error) == ("clone3", None)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_system_call_is_clone3_with_the_flags_of_libc(tmp_path: Path) -> None:
+    script = """if True:
+        import trio, dromon
+        async def main():
+            async with dromon.open_pool(workers=2) as pool:
+                for worker in pool.statistics().workers:
+                    print(worker.tid)
+        trio.run(main)
+    """
+    log = tmp_path / "strace"
+    command = ["strace", "-f", "-e", "trace=clone3,clone", "-o", str(log), sys.executable, "-c"]
+    tids = subprocess.run(
+        [*command, script], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.split()
+    flags = (
+        "CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM|CLONE_SETTLS|"
+        "CLONE_PARENT_SETTID|CLONE_CHILD_CLEARTID"
+    )
+    lines = log.read_text().splitlines()
+    for tid in tids:
+        made_by = [line for line in lines if "clone3" in line and f"[{tid}]" in line]
+        assert len(made_by) == 1
+        assert f"flags={flags}," in made_by[0].replace(" ", "") or "resumed" in made_by[0]
+
+
+async def test_stacks_lie_in_mappings_of_ours_with_a_guard_below(pool: dromon.Pool) -> None:
+    mappings = {}
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, permissions = line.split()[:2]
+        low, high = (int(address, 16) for address in span.split("-"))
+        mappings[low] = (high, permissions)
+    for worker in pool.statistics().workers:
+        low = worker.stack_address
+        assert mappings[low][0] >= low + worker.stack_size
+        assert mappings[low][1] == "rw-p"  # not executable
+        assert mappings[low - worker.guard_size] == (low, "---p")
+
+
+async def test_frames_of_a_call_lie_on_the_stack_of_its_worker(pool: dromon.Pool) -> None:
+    def stack_pointer() -> tuple[int, int]:
+        fields = Path("/proc/thread-self/syscall").read_text().split()
+        return threading.get_native_id(), int(fields[-2], 16)
+
+    tid, pointer = await pool.run_sync(stack_pointer)
+    (worker,) = (worker for worker in pool.statistics().workers if worker.tid == tid)
+    assert worker.stack_address < pointer < worker.stack_address + worker.stack_size
+
+
+# ---- What libc thinks of them --------------------------------------------------------------------
+
+
+async def test_libc_knows_the_bounds_of_the_stack(pool: dromon.Pool) -> None:
+    def bounds() -> tuple[int, int, int]:
+        attributes = ctypes.create_string_buffer(256)
+        low, size = ctypes.c_void_p(), ctypes.c_size_t()
+        this = ctypes.c_void_p(libc.pthread_self())
+        assert libc.pthread_getattr_np(this, attributes) == 0
+        assert libc.pthread_attr_getstack(attributes, ctypes.byref(low), ctypes.byref(size)) == 0
+        libc.pthread_attr_destroy(attributes)
+        return threading.get_native_id(), low.value or 0, size.value
+
+    tid, low, size = await pool.run_sync(bounds)
+    (worker,) = (worker for worker in pool.statistics().workers if worker.tid == tid)
+    assert (low, size) == (worker.stack_address, worker.stack_size)
+
+
+async def test_pthread_self_is_the_ident_of_the_thread_and_its_cpu_clock_is_its_own(
+    pool: dromon.Pool,
+) -> None:
+    def measure() -> tuple[bool, float]:
+        clock = time.pthread_getcpuclockid(threading.get_ident())
+        # CPU time by thread id, and by "this thread": close together, if it is the same thread.
+        by_id, by_self = time.clock_gettime(clock), time.thread_time()
+        sum(range(1_000_000))
+        return libc.pthread_self() == threading.get_ident(), abs(
+            (time.clock_gettime(clock) - by_id) - (time.thread_time() - by_self)
+        )
+
+    same, difference = await pool.run_sync(measure)
+    assert same
+    assert difference < 0.005
+
+
+async def test_errno_belongs_to_the_worker(pool: dromon.Pool) -> None:
+    def fail() -> int:
+        ctypes.set_errno(0)
+        libc.close(-1)
+        return ctypes.get_errno()
+
+    assert await pool.run_sync(fail) == 9  # EBADF
+
+
+async def test_thread_locals_of_python_and_of_libraries_work(pool: dromon.Pool) -> None:
+    local = threading.local()
+
+    def use() -> tuple[bool, int]:
+        fresh = not hasattr(local, "value")
+        local.value = threading.get_ident()
+        return fresh, local.value
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(pool.run_sync, use)
+    assert not hasattr(local, "value")
+
+
+async def test_malloc_from_all_workers_at_once(pool: dromon.Pool) -> None:
+    def churn(seed: int) -> int:
+        blocks = [bytes([seed % 256]) * size for size in range(1, 3000, 7)]
+        blocks += [bytes([seed % 256]) * (1 << 20)]
+        return sum(block.count(seed % 256) for block in blocks)
+
+    expected = churn(1)
+    async with trio.open_nursery() as nursery:
+
+        async def check(seed: int) -> None:
+            assert await pool.run_sync(churn, seed) == expected
+
+        for seed in range(50):
+            nursery.start_soon(check, seed)
+
+
+async def test_the_cpu_that_runs_a_worker_can_be_asked_for(pool: dromon.Pool) -> None:
+    """glibc answers from the thread's rseq area, which the worker has taken over."""
+    cpu = await pool.run_sync(libc.sched_getcpu)
+    assert cpu in os.sched_getaffinity(0)
+
+
+# ---- Signals and identity ------------------------------------------------------------------------
+
+
+async def test_pthread_kill_reaches_the_very_worker(pool: dromon.Pool) -> None:
+    def interrupted() -> bool:
+        # A signal that is blocked, as all are in a worker, stays pending on the thread it was
+        # sent to.
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        return (
+            signal.SIGUSR1 in signal.sigpending()
+            and signal.sigtimedwait([signal.SIGUSR1], 0) is not None
+        )
+
+    assert await pool.run_sync(interrupted)
+
+
+async def test_asynchronous_signals_are_blocked_and_faults_are_not(pool: dromon.Pool) -> None:
+    blocked = await pool.run_sync(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+    faults = {
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGABRT,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+    }
+    never = {signal.SIGKILL, signal.SIGSTOP}
+    assert {signal.Signals(number) for number in blocked if number < 32} == (
+        {number for number in signal.Signals if number < 32} - faults - never
+    )
+    status = await pool.run_sync(Path("/proc/thread-self/status").read_text)
+    mask = int(next(line.split()[1] for line in status.splitlines() if "SigBlk" in line), 16)
+    assert mask >> 31 & 0b11 == 0  # 32 and 33, libc's own
+
+
+def test_the_mask_of_the_thread_that_opens_a_pool_is_unchanged() -> None:
+    async def main() -> None:
+        async with dromon.open_pool(workers=1):
+            pass
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    trio.run(main)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give up being root")
+@pytest.mark.parametrize("busy", [False, True])
+def test_setuid_reaches_every_worker(busy: bool) -> None:
+    """libc sends it to each thread that it knows; one that it misses keeps its old rights."""
+    check_child(
+        f"""
+        import os, threading, trio, dromon
+
+        def uids():
+            lines = []
+            for task in os.listdir("/proc/self/task"):
+                with open(f"/proc/self/task/{{task}}/status") as status:
+                    lines += [line.split()[1:] for line in status if line[:3] in ("Uid", "Gid")]
+            return lines
+
+        async def main():
+            release = threading.Event()
+            begun = threading.Barrier(5)
+
+            def block():
+                begun.wait()
+                release.wait()
+
+            async with dromon.open_pool(workers=4) as pool, trio.open_nursery() as nursery:
+                if {busy}:
+                    for _ in range(4):
+                        nursery.start_soon(pool.run_sync, block)
+                    await trio.to_thread.run_sync(begun.wait)
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                every = uids()
+                assert len(every) >= 10
+                assert every == [["65534"] * 4] * len(every), every
+                release.set()
+            print("all")
+
+        trio.run(main)
+        """,
+        "all",
+    )
+
+
+# ---- What CPython does on them -------------------------------------------------------------------
+
+
+async def test_deep_recursion_is_a_recursion_error_and_no_overflow(pool: dromon.Pool) -> None:
+    def recurse(depth: int) -> int:
+        return recurse(depth + 1)
+
+    with pytest.raises(RecursionError):
+        await pool.run_sync(recurse, 0)
+
+    def nested(depth: int) -> object:
+        # Through C: each level takes real stack.
+        return max([depth], key=lambda _: nested(depth + 1))
+
+    with pytest.raises(RecursionError):
+        await pool.run_sync(nested, 0)
+    assert await pool.run_sync(int) == 0
+
+
+async def test_numpy_is_imported_and_used_in_a_worker() -> None:
+    pytest.importorskip("numpy", reason="NumPy is not installed")
+    check_child(
+        """
+        import sys, trio, dromon
+
+        def use():
+            import numpy
+            return int((numpy.arange(1000) @ numpy.ones(1000)).item())
+
+        assert "numpy" not in sys.modules
+        print(trio.run(dromon.to_thread.run_sync, use))
+        """,
+        "499500",
+    )
+
+
+async def test_a_subprocess_is_run_from_a_worker(pool: dromon.Pool) -> None:
+    def run() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", "print(6 * 7)"], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert await pool.run_sync(run) == "42\n"
+
+
+def test_fork_in_a_worker_leaves_a_child_that_works() -> None:
+    check_child(
+        """
+        import os, threading, warnings, trio, dromon
+
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                # trio finds the signal descriptor of the run that was forked.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                try:
+                    thread = threading.Thread(target=lambda: None)
+                    thread.start()
+                    thread.join()
+                    # A pool of its own, in the child, on the thread that was a worker.
+                    assert trio.run(dromon.to_thread.run_sync, int, "3") == 3
+                    code = 7
+                finally:
+                    os._exit(code)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        print(trio.run(dromon.to_thread.run_sync, fork))
+        """,
+        "7",
+    )
+
+
+def test_a_pool_of_the_parent_is_closed_in_a_forked_child() -> None:
+    check_child(
+        """
+        import os, trio, dromon
+
+        async def use(pool):
+            try:
+                await pool.run_sync(int)
+            except dromon.ClosedPoolError:
+                return 5
+
+        async def main():
+            async with dromon.open_pool(workers=2) as pool:
+                pid = await pool.run_sync(os.getpid) and os.fork()
+                if pid == 0:
+                    os._exit(await use(pool))
+                print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                assert await pool.run_sync(int) == 0
+
+        trio.run(main)
+        """,
+        "5",
+    )
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_gdb_sees_the_workers_by_name_and_a_backtrace_to_their_entry(tmp_path: Path) -> None:
+    script = """if True:
+        import os, signal, sys, trio, dromon
+        async def main():
+            async with dromon.open_pool(workers=2):
+                os.kill(os.getpid(), signal.SIGTRAP)  # hands over to the debugger
+        trio.run(main)
+    """
+    commands = ["set debuginfod enabled off", "run", "info threads", "thread apply all backtrace"]
+    gdb = ["gdb", "-batch", "-nx", *(f"-ex={command}" for command in commands)]
+    output = subprocess.run(
+        [*gdb, "--args", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    ).stdout
+    if "ptrace" in output and "not permitted" in output:
+        pytest.skip("this machine does not allow tracing")
+    assert '"dromon-0"' in output
+    assert '"dromon-1"' in output
+    # A parked worker's frames lead to libc's thread entry, through the place where it was made.
+    worker = output[output.index("arch_clone3_transfer") :]
+    assert "incubate" in worker.split("Thread")[0]
+
+
+# ---- The end of the process ----------------------------------------------------------------------
+
+
+BUSY_IN_C = "time.sleep(1000)"
+BUSY_IN_PYTHON = "exec('while True: pass')"
+BUSY_IN_A_LOCK = "threading.Lock().acquire() and threading.Event().wait()"
+
+
+@pytest.mark.parametrize("busy", [BUSY_IN_C, BUSY_IN_PYTHON, BUSY_IN_A_LOCK])
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, code: int) -> None:
+    """One worker idle, one busy with abandoned work; and more work in the queue of another pool."""
+    result = run_child(
+        f"""
+        import sys, threading, time, trio, dromon
+        from dromon._pool import Pool
+
+        def work(begun):
+            begun.set()
+            {busy}
+
+        async def main():
+            begun = threading.Event()
+            # The default pool is never closed, and neither is this one.
+            crowded = Pool(1)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    crowd = threading.Event()
+                    nursery.start_soon(lambda: dromon.to_thread.run_sync(
+                        work, begun, abandon_on_cancel=True))
+                    nursery.start_soon(lambda: crowded.run_sync(
+                        work, crowd, abandon_on_cancel=True))
+                    await trio.to_thread.run_sync(begun.wait)
+                    await trio.to_thread.run_sync(crowd.wait)
+                    nursery.start_soon(crowded.run_sync, int)
+                    await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            print("bye")
+
+        trio.run(main)
+        sys.exit({code})
+        """,
+        env={"DROMON_WORKERS": "2"},
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (code, "bye\n", "")
+
+
+def test_the_process_ends_with_a_call_running_in_a_run_of_a_daemon_thread() -> None:
+    result = run_child(
+        """
+        import threading, time, trio, dromon
+
+        begun = threading.Event()
+
+        def work():
+            begun.set()
+            time.sleep(1000)
+
+        async def main():
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(dromon.to_thread.run_sync, work)
+
+        threading.Thread(target=trio.run, args=(main,), daemon=True).start()
+        begun.wait()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_work_that_ends_while_the_interpreter_goes_down_does_no_harm() -> None:
+    """A worker that wants the interpreter back then is held or ended by CPython itself."""
+    for _ in range(10):
+        check_child(
+            """
+            import threading, trio, dromon
+
+            def work(begun, release):
+                begun.set()
+                release.wait()
+                return [object()] * 1000
+
+            class AtTheVeryEnd:
+                def __init__(self, release):
+                    self.release = release
+
+                def __del__(self):
+                    self.release.set()
+
+            async def main():
+                global last
+                begun, release = threading.Event(), threading.Event()
+                last = AtTheVeryEnd(release)  # goes when modules are cleared
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(lambda: dromon.to_thread.run_sync(
+                            work, begun, release, abandon_on_cancel=True))
+                        await trio.to_thread.run_sync(begun.wait)
+                        scope.cancel()
+
+            trio.run(main)
+            """
+        )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user with no processes yet")
+def test_a_worker_at_the_limit_on_processes_is_a_clear_error() -> None:
+    check_child(
+        """
+        import errno, os, resource, trio, dromon
+
+        async def main():
+            os.setuid(54321)  # a user with no other process; root has no limit
+            resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))
+            try:
+                async with dromon.open_pool(workers=50):
+                    pass
+            except dromon.SpawnError as error:
+                print(errno.errorcode[error.errno], len(os.listdir("/proc/self/task")))
+
+        trio.run(main)
+        """,
+        "EAGAIN 1",
+    )

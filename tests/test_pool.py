@@ -1,0 +1,382 @@
+"""Opening, closing, describing and sharing pools."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from child import check_child
+
+import dromon
+from dromon import _cpus
+from dromon._native import lib
+
+
+def task_names() -> dict[int, str]:
+    """The kernel's view of this process: thread ids and names."""
+    names = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            names[int(task.name)] = (task / "comm").read_text().strip()
+        except OSError:  # it has just ended
+            continue
+    return names
+
+
+# ---- Opening -------------------------------------------------------------------------------------
+
+
+async def test_a_pool_of_n_workers_is_exactly_n_new_threads_with_our_names() -> None:
+    before = task_names()
+    async with dromon.open_pool(workers=3) as pool:
+        new = {tid: name for tid, name in task_names().items() if tid not in before}
+        assert sorted(new.values()) == ["dromon-0", "dromon-1", "dromon-2"]
+        assert {worker.tid: worker.name for worker in pool.statistics().workers} == new
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1025, 10**30])
+def test_a_number_of_workers_out_of_range_is_refused_at_the_call(workers: int) -> None:
+    with pytest.raises(ValueError, match=rf"workers must be from 1 to 1024, not {workers}"):
+        dromon.open_pool(workers)
+
+
+@pytest.mark.parametrize("workers", ["2", 2.0])
+def test_a_number_of_workers_that_is_no_integer_is_refused_at_the_call(workers: object) -> None:
+    with pytest.raises(TypeError):
+        dromon.open_pool(workers)  # type: ignore[arg-type]
+
+
+async def test_the_default_is_a_worker_per_usable_cpu() -> None:
+    async with dromon.open_pool() as pool:
+        assert len(pool.statistics().workers) == _cpus.usable_cpus()
+
+
+async def test_opening_and_closing_are_checkpoints() -> None:
+    with trio.testing.assert_checkpoints():
+        async with dromon.open_pool(workers=1):
+            pass
+
+
+def test_a_failure_to_start_threads_is_a_spawn_error_that_leaves_none_behind() -> None:
+    script = """
+        import errno, os, resource, trio, dromon
+
+        async def main():
+            before = os.listdir("/proc/self/task")
+            memory = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            # Room for a few stacks of 8 MiB, and not for 64.
+            resource.setrlimit(resource.RLIMIT_AS, (memory + (100 << 20), resource.RLIM_INFINITY))
+            try:
+                async with dromon.open_pool(64):
+                    pass
+            except dromon.SpawnError as error:
+                assert isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)
+                assert "cannot start 64 workers" in str(error) and "ulimit" in str(error)
+            else:
+                raise AssertionError("it opened")
+            async with dromon.open_pool(2) as pool:  # the next try works
+                print(await pool.run_sync(int, "7"))
+
+        trio.run(main)
+    """
+    check_child(script, "7")
+
+
+def test_the_default_pool_has_as_many_workers_as_the_environment_says() -> None:
+    script = """
+        import os, trio, dromon
+        before = set(os.listdir("/proc/self/task"))
+        assert trio.run(dromon.to_thread.run_sync, int) == 0
+        print(len(set(os.listdir("/proc/self/task")) - before))
+    """
+    check_child(script, "5", env={"DROMON_WORKERS": "5"})
+
+
+@pytest.mark.parametrize("value", ["", "none", "0", "99999"])
+def test_a_bad_number_of_workers_in_the_environment_is_named(value: str) -> None:
+    script = """
+        import trio, dromon
+        try:
+            trio.run(dromon.to_thread.run_sync, int)
+        except ValueError as error:
+            print(error)
+    """
+    expected = f"DROMON_WORKERS must be a number from 1 to 1024, not {value!r}"
+    check_child(script, expected, env={"DROMON_WORKERS": value})
+
+
+# ---- Closing -------------------------------------------------------------------------------------
+
+
+async def test_leaving_the_block_waits_for_what_runs_and_for_what_is_queued() -> None:
+    release = threading.Event()
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        release.wait()
+        done.append(number)
+
+    async with trio.open_nursery() as nursery:
+        async with dromon.open_pool(workers=1) as pool:
+            for number in range(3):
+                nursery.start_soon(pool.run_sync, work, number)
+            await trio.testing.wait_all_tasks_blocked()
+            release.set()
+        assert sorted(done) == [0, 1, 2]
+
+
+async def test_leaving_the_block_waits_for_abandoned_work() -> None:
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+        ended.set()
+
+    async with dromon.open_pool(workers=1) as pool:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: pool.run_sync(work, abandon_on_cancel=True))
+                await trio.to_thread.run_sync(begun.wait)
+                scope.cancel()
+        release.set()
+    assert ended.is_set()
+
+
+async def test_leaving_the_block_by_cancellation_still_waits() -> None:
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with dromon.open_pool(workers=1) as pool:
+                nursery.start_soon(pool.run_sync, work)
+                await trio.to_thread.run_sync(begun.wait)
+                scope.cancel()
+                release.set()
+        assert ended.is_set()
+
+
+async def test_a_closed_pool_refuses_calls() -> None:
+    async with dromon.open_pool(workers=1) as pool:
+        pass
+    with pytest.raises(dromon.ClosedPoolError):
+        await pool.run_sync(int)
+    with pytest.raises(trio.ClosedResourceError):  # trio's own word for it
+        await pool.run_sync(int)
+
+
+async def test_a_closed_pool_has_no_workers_and_keeps_its_counts() -> None:
+    async with dromon.open_pool(workers=2) as pool:
+        await pool.run_sync(int)
+    statistics = pool.statistics()
+    assert statistics.workers == ()
+    assert statistics.completed >= 1
+
+
+async def test_an_exception_in_the_block_comes_out_and_the_pool_is_closed() -> None:
+    with pytest.raises(LookupError):
+        async with dromon.open_pool(workers=1) as pool:
+            raise LookupError
+    with pytest.raises(dromon.ClosedPoolError):
+        await pool.run_sync(int)
+
+
+# ---- Statistics ----------------------------------------------------------------------------------
+
+
+async def test_statistics_count_calls_that_run_wait_and_are_done() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+
+    async with dromon.open_pool(workers=1) as pool:
+        await pool.run_sync(int)
+        with pytest.raises(ValueError, match="invalid literal"):
+            await pool.run_sync(int, "x")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run_sync, work)
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.start_soon(pool.run_sync, int)
+            nursery.start_soon(pool.run_sync, int)
+            await trio.testing.wait_all_tasks_blocked()
+            statistics = pool.statistics()
+            assert (statistics.running, statistics.queued, statistics.completed) == (1, 2, 2)
+            assert statistics.parked == 0
+            release.set()
+        statistics = pool.statistics()
+        assert (statistics.running, statistics.queued, statistics.completed) == (0, 0, 5)
+        assert 1 <= statistics.batches <= 5
+
+
+async def test_statistics_are_frozen() -> None:
+    async with dromon.open_pool(workers=1) as pool:
+        statistics = pool.statistics()
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        statistics.parked = 0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("cls", [dromon.PoolStatistics, dromon.WorkerStatistics])
+def test_each_field_of_the_statistics_is_documented(cls: type[attrs.AttrsInstance]) -> None:
+    for field in attrs.fields(cls):
+        assert f"\n      {field.name} (" in (cls.__doc__ or "")
+
+
+async def test_parked_workers_never_run() -> None:
+    """No CPU when idle: a thread that the kernel never switches to uses none."""
+
+    def switches(tid: int) -> list[str]:
+        status = Path(f"/proc/self/task/{tid}/status").read_text()
+        return [line for line in status.splitlines() if "ctxt_switches" in line]
+
+    async with dromon.open_pool(workers=3) as pool:
+        await pool.run_sync(int)
+        while pool.statistics().parked < 3:
+            await trio.lowlevel.checkpoint()
+        workers = pool.statistics().workers
+        # Counted as parked a moment before they are in the kernel: let them arrive there.
+        while any(
+            Path(f"/proc/self/task/{worker.tid}/stat").read_text().rpartition(")")[2].split()[0]
+            != "S"
+            for worker in workers
+        ):
+            await trio.lowlevel.checkpoint()
+        before = [switches(worker.tid) for worker in workers]
+        for _ in range(10):
+            await trio.to_thread.run_sync(sum, range(100_000))
+        assert [switches(worker.tid) for worker in workers] == before
+
+
+# ---- Sharing -------------------------------------------------------------------------------------
+
+
+def test_two_runs_one_after_the_other_use_the_default_pool() -> None:
+    tids = {worker.tid for worker in _default_workers()}
+    for _ in range(2):
+        assert trio.run(dromon.to_thread.run_sync, threading.get_native_id) in tids
+    assert {worker.tid for worker in _default_workers()} == tids
+
+
+def _default_workers() -> tuple[dromon.WorkerStatistics, ...]:
+    from dromon._pool import default_pool
+
+    return default_pool().statistics().workers
+
+
+async def test_100_000_tiny_tasks_from_several_runs_at_once_none_lost_or_doubled() -> None:
+    runs, tasks, calls = 4, 100, 250
+    seen: list[Counter[int]] = [Counter() for _ in range(runs)]
+    executed: list[int] = []  # append is atomic
+
+    def work(number: int) -> int:
+        executed.append(number)
+        return number
+
+    def run(pool: dromon.Pool, index: int) -> None:
+        async def task(start: int) -> None:
+            for number in range(start, start + calls):
+                seen[index][await pool.run_sync(work, number)] += 1
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                for each in range(tasks):
+                    nursery.start_soon(task, (index * tasks + each) * calls)
+
+        trio.run(main)
+
+    async with dromon.open_pool(workers=3) as pool:
+        threads = [threading.Thread(target=run, args=(pool, index)) for index in range(runs)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await trio.to_thread.run_sync(thread.join)
+    total = runs * tasks * calls
+    assert total == 100_000
+    assert sum(seen, Counter()) == Counter(range(total))
+    assert Counter(executed) == Counter(range(total))
+
+
+async def test_more_calls_than_the_queue_holds_wait_their_turn() -> None:
+    release = threading.Event()
+    calls = lib.DROMON_QUEUE_CAPACITY_DEFAULT * 2
+    order: list[int] = []
+    async with dromon.open_pool(workers=1) as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run_sync, release.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(calls):
+            nursery.start_soon(pool.run_sync, order.append, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert pool.statistics().queued == calls
+        release.set()
+    assert sorted(order) == list(range(calls))
+
+
+def test_a_result_that_comes_after_its_run_has_ended_is_swallowed() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+
+    async def abandon() -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: dromon.to_thread.run_sync(work, abandon_on_cancel=True))
+                await trio.to_thread.run_sync(begun.wait)
+                scope.cancel()
+
+    trio.run(abandon)
+    release.set()
+    assert trio.run(dromon.to_thread.run_sync, int) == 0
+
+
+# ---- Leaks ---------------------------------------------------------------------------------------
+
+
+async def test_1000_cycles_of_opening_and_closing_leak_nothing() -> None:
+    def resources() -> tuple[int, int, int]:
+        mappings = len(Path("/proc/self/maps").read_text().splitlines())
+        return mappings, len(os.listdir("/proc/self/fd")), len(task_names())
+
+    async def cycle() -> None:
+        async with dromon.open_pool(workers=2) as pool:
+            await pool.run_sync(int)
+
+    for _ in range(20):  # warm: allocator arenas, caches
+        await cycle()
+    gc.collect()
+    objects = len(gc.get_objects())
+    mappings, descriptors, threads = resources()
+    entries = len(threading.enumerate())
+    for _ in range(1000):
+        await cycle()
+    gc.collect()
+    # The kernel may list a joined thread a moment longer.
+    with trio.fail_after(60):
+        while len(task_names()) > threads:
+            await trio.lowlevel.checkpoint()
+    assert resources()[1] == descriptors
+    assert resources()[0] <= mappings + 10  # the allocator may map a new arena, not one per cycle
+    assert len(threading.enumerate()) == entries
+    assert len(gc.get_objects()) <= objects + 500
+
+
+def test_spawn_error_names_a_hint_for_each_limit() -> None:
+    for code in (errno.EAGAIN, errno.ENOMEM):
+        error = dromon.SpawnError.from_errno(code, 4)
+        assert error.errno == code
+        assert "or open fewer workers" in str(error)

@@ -1,0 +1,188 @@
+"""Results, exceptions, arguments and context of calls: what holds for every way of calling."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import threading
+import traceback
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import sniffio
+import trio
+import trio.testing
+
+import dromon
+
+RunSync = Callable[..., Any]
+
+
+@pytest.fixture(params=["to_thread", "pool"])
+async def run_sync(request: pytest.FixtureRequest) -> AsyncIterator[RunSync]:
+    if request.param == "to_thread":
+        yield dromon.to_thread.run_sync
+    else:
+        async with dromon.open_pool(workers=2) as pool:
+            yield pool.run_sync
+
+
+class Thing:
+    """Something that a weak reference can watch."""
+
+
+class ThingError(Exception):
+    """An exception that a weak reference can watch."""
+
+
+async def test_a_call_gets_its_arguments_and_returns_its_result(run_sync: RunSync) -> None:
+    assert await run_sync(divmod, 17, 5) == (3, 2)
+
+
+async def test_the_very_object_that_was_returned_arrives(run_sync: RunSync) -> None:
+    thing = Thing()
+    assert await run_sync(lambda: thing) is thing
+
+
+async def test_a_call_runs_on_another_thread(run_sync: RunSync) -> None:
+    assert await run_sync(threading.get_ident) != threading.get_ident()
+
+
+async def test_an_exception_arrives_as_the_same_object_with_its_traceback(
+    run_sync: RunSync,
+) -> None:
+    error = LookupError("this one")
+    cause = ValueError("cause")
+
+    def inner() -> None:
+        raise error from cause
+
+    def outer() -> None:
+        inner()
+
+    with pytest.raises(LookupError) as info:
+        await run_sync(outer)
+    assert info.value is error
+    assert info.value.__cause__ is cause
+    names = [frame.name for frame in traceback.extract_tb(info.value.__traceback__)]
+    assert names[-2:] == ["outer", "inner"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), trio.TooSlowError()])
+async def test_any_base_exception_goes_to_the_caller_and_not_to_the_worker(
+    run_sync: RunSync, error: BaseException
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as info:
+        await run_sync(fail)
+    assert info.value is error
+    assert await run_sync(int, "1") == 1
+
+
+async def test_context_variables_are_those_of_the_submitting_task(run_sync: RunSync) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    variable.set("the task's")
+    assert await run_sync(variable.get) == "the task's"
+
+
+async def test_context_changes_of_a_call_stay_in_the_call(run_sync: RunSync) -> None:
+    variable = contextvars.ContextVar("variable", default="before")
+    await run_sync(variable.set, "changed")
+    assert variable.get() == "before"
+    assert await run_sync(variable.get) == "before"
+
+
+async def test_a_worker_is_not_inside_an_async_library(run_sync: RunSync) -> None:
+    with pytest.raises(sniffio.AsyncLibraryNotFoundError):
+        await run_sync(sniffio.current_async_library)
+    sniffio.current_async_library_cvar.set("trio")
+    with pytest.raises(sniffio.AsyncLibraryNotFoundError):
+        await run_sync(sniffio.current_async_library)
+
+
+async def test_arguments_are_released_before_the_result_arrives(run_sync: RunSync) -> None:
+    watched = weakref.ref(thing := Thing())
+
+    def forget(_thing: Thing) -> str:
+        return "done"
+
+    things = [thing]
+    del thing
+    gc.disable()
+    try:
+        assert await run_sync(forget, things.pop()) == "done"
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
+async def test_an_idle_worker_keeps_neither_function_nor_result_nor_exception(
+    run_sync: RunSync,
+) -> None:
+    class Function:
+        def __call__(self, error: Exception | None = None) -> Thing:
+            if error is not None:
+                raise error
+            return Thing()
+
+    gc.disable()
+    try:
+        function = Function()
+        watched = [weakref.ref(function)]
+        result = await run_sync(function)
+        watched.append(weakref.ref(result))
+        error = ThingError()
+        watched.append(weakref.ref(error))
+        try:
+            await run_sync(function, error)
+        except ThingError as caught:
+            caught.__traceback__ = None
+        del function, result, error
+        assert [reference() for reference in watched] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+async def test_a_call_of_something_not_callable_is_refused_by_name(run_sync: RunSync) -> None:
+    with pytest.raises(TypeError, match=r"sync_fn must be callable, not 3"):
+        await run_sync(3)
+
+
+async def test_a_thread_name_holds_for_one_call(run_sync: RunSync) -> None:
+    def names() -> tuple[str, str]:
+        with open("/proc/thread-self/comm") as comm:
+            return threading.current_thread().name, comm.read().strip()
+
+    own = "a name longer than what the kernel keeps"
+    assert await run_sync(names, thread_name=own) == (own, own[:15])
+    python_name, os_name = await run_sync(names)
+    assert python_name == os_name
+    assert python_name.startswith("dromon-")
+
+
+async def test_a_worker_is_one_permanent_entry_in_the_table_of_threads(run_sync: RunSync) -> None:
+    threads = [await run_sync(threading.current_thread) for _ in range(20)]
+    assert all(thread in threading.enumerate() for thread in threads)
+    assert len({thread.ident for thread in threads}) == len(set(threads))
+
+
+async def test_calls_from_many_tasks_all_get_their_own_results(run_sync: RunSync) -> None:
+    results = {}
+
+    async def call(number: int) -> None:
+        results[number] = await run_sync(str, number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(2000):
+            nursery.start_soon(call, number)
+    assert results == {number: str(number) for number in range(2000)}
+
+
+async def test_a_call_is_a_checkpoint(run_sync: RunSync) -> None:
+    await run_sync(int)
+    with trio.testing.assert_checkpoints():
+        await run_sync(int)
