@@ -13,6 +13,7 @@
 #include <Python.h>
 
 #include <dromon/dromon.h>
+#include <stdbool.h>
 
 typedef struct {
   PyTypeObject *call_type;
@@ -26,32 +27,37 @@ extern PyType_Spec bridge_call_spec;
 extern PyType_Spec bridge_port_spec;
 extern PyType_Spec bridge_pool_spec;
 
+/* A completion port, and the two words by which its event loop hears how an abort went. */
+typedef struct {
+  PyObject_HEAD dromon_port *port; /* counted */
+  dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
+  PyObject *abort_succeeded;
+  PyObject *abort_failed;
+} PortObject;
+
 /* One submitted call: the Python object around a core task.
  *
  * Who may touch what: the submitter until the task is queued; then the worker that started it,
- * until it posts it; then whoever took it from the port. `waiter` is the submitter's all the time.
- * The queue, and then the port, own one reference. */
+ * until it posts it; then whoever took it from the port. `waiter` and `after_abandoned` are the
+ * submitter's all the time. The queue, and then the port, own one reference. */
 typedef struct {
   PyObject_HEAD dromon_task task;
-  dromon_port *port;  /* counted */
+  PortObject *port;
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;
   PyObject *context;
   PyObject *value; /* one of these two is set when it is done, until unwrap() has moved it out */
   PyObject *error;
   PyObject *waiter;
+  PyObject *after_abandoned;
+  bool abandon_on_abort;
 } CallObject;
-
-typedef struct {
-  PyObject_HEAD dromon_port *port; /* counted */
-  dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
-} PortObject;
 
 CallObject *bridge_call_of(dromon_task *task);
 
-/* A new call, not yet queued. */
-CallObject *bridge_call_new(bridge_state *state, dromon_port *port, PyObject *waiter,
-                            PyObject *context, PyObject *function, PyObject *arguments);
+/* A new call in a copy of the current context, not yet queued. */
+CallObject *bridge_call_new(bridge_state *state, PortObject *port, PyObject *waiter,
+                            PyObject *function, PyObject *arguments, bool abandon_on_abort);
 
 /* Runs it on the calling thread and lets go of everything but its outcome. */
 void bridge_call_run(CallObject *call);

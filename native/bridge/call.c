@@ -8,20 +8,26 @@ CallObject *bridge_call_of(dromon_task *task) {
   return (CallObject *)(void *)((char *)task - offsetof(CallObject, task));
 }
 
-CallObject *bridge_call_new(bridge_state *state, dromon_port *port, PyObject *waiter,
-                            PyObject *context, PyObject *function, PyObject *arguments) {
-  CallObject *call = PyObject_GC_New(CallObject, state->call_type);
-  if (call == NULL)
+CallObject *bridge_call_new(bridge_state *state, PortObject *port, PyObject *waiter,
+                            PyObject *function, PyObject *arguments, bool abandon_on_abort) {
+  PyObject *context = PyContext_CopyCurrent();
+  if (context == NULL)
     return NULL;
+  CallObject *call = PyObject_GC_New(CallObject, state->call_type);
+  if (call == NULL) {
+    Py_DECREF(context);
+    return NULL;
+  }
   dromon_task_init(&call->task);
-  dromon_port_ref(port);
-  call->port = port;
+  call->port = (PortObject *)Py_NewRef((PyObject *)port);
   call->function = Py_NewRef(function);
   call->arguments = Py_NewRef(arguments);
-  call->context = Py_NewRef(context);
+  call->context = context;
   call->value = NULL;
   call->error = NULL;
   call->waiter = Py_NewRef(waiter);
+  call->after_abandoned = NULL;
+  call->abandon_on_abort = abandon_on_abort;
   PyObject_GC_Track(call);
   return call;
 }
@@ -77,25 +83,30 @@ void bridge_call_discard(CallObject *call) {
 
 /* ---- The type ------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(withdraw_doc, "withdraw($self, /)\n--\n\n"
-                           "Take the call back if no worker has started it.\n\n"
-                           "Returns True if it will never run, False if it is too late.");
-
-static PyObject *call_withdraw(CallObject *self, PyObject *Py_UNUSED(ignored)) {
-  if (dromon_task_withdraw(&self->task) < 0)
-    Py_RETURN_FALSE;
-  clear_inputs(self); /* no worker looks at them any more */
-  Py_RETURN_TRUE;
+/* Whether nobody need wait for the call any longer. */
+static bool give_up(CallObject *call) {
+  if (dromon_task_withdraw(&call->task) == 0) {
+    clear_inputs(call); /* no worker looks at them any more */
+    return true;
+  }
+  if (call->abandon_on_abort && dromon_task_abandon(&call->task) == 0) {
+    Py_XSETREF(call->waiter, Py_XNewRef(call->after_abandoned));
+    return true;
+  }
+  return false;
 }
 
-PyDoc_STRVAR(abandon_doc,
-             "abandon($self, /)\n--\n\n"
-             "Give up the outcome of a running call.\n\n"
-             "Returns True if the outcome will be dropped (the call is still delivered "
-             "to the port when\nit ends), False if it has ended already.");
+PyDoc_STRVAR(abort_doc,
+             "abort($self, raise_cancel, /)\n--\n\n"
+             "Stop waiting for the call, if that is possible: trio's abort function.\n\n"
+             "A call that no worker has started is withdrawn and never runs. A running "
+             "one is abandoned\nif it was submitted so: when it ends it is delivered "
+             "without outcome, with\n`after_abandoned` as its waiter. Returns one of the "
+             "two values that its Port was made with.");
 
-static PyObject *call_abandon(CallObject *self, PyObject *Py_UNUSED(ignored)) {
-  return PyBool_FromLong(dromon_task_abandon(&self->task) == 0);
+static PyObject *call_abort(CallObject *self, PyObject *Py_UNUSED(raise_cancel)) {
+  PortObject *port = self->port;
+  return Py_NewRef(give_up(self) ? port->abort_succeeded : port->abort_failed);
 }
 
 PyDoc_STRVAR(unwrap_doc, "unwrap($self, /)\n--\n\n"
@@ -118,12 +129,14 @@ static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static int call_traverse(CallObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(self->port);
   Py_VISIT(self->function);
   Py_VISIT(self->arguments);
   Py_VISIT(self->context);
   Py_VISIT(self->value);
   Py_VISIT(self->error);
   Py_VISIT(self->waiter);
+  Py_VISIT(self->after_abandoned);
   return 0;
 }
 
@@ -131,6 +144,7 @@ static int call_clear(CallObject *self) {
   clear_inputs(self);
   bridge_call_discard(self);
   Py_CLEAR(self->waiter);
+  Py_CLEAR(self->after_abandoned);
   return 0;
 }
 
@@ -138,14 +152,13 @@ static void call_dealloc(CallObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   call_clear(self);
-  dromon_port_unref(self->port);
+  Py_DECREF(self->port); /* not in call_clear: abort and the worker rely on it */
   PyObject_GC_Del(self);
   Py_DECREF(type);
 }
 
 static PyMethodDef call_methods[] = {
-    {"withdraw", (PyCFunction)call_withdraw, METH_NOARGS, withdraw_doc},
-    {"abandon", (PyCFunction)call_abandon, METH_NOARGS, abandon_doc},
+    {"abort", (PyCFunction)call_abort, METH_O, abort_doc},
     {"unwrap", (PyCFunction)call_unwrap, METH_NOARGS, unwrap_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -153,6 +166,8 @@ static PyMethodDef call_methods[] = {
 static PyMemberDef call_members[] = {
     {"waiter", T_OBJECT, offsetof(CallObject, waiter), 0,
      "What the submitter wants to find when the call is delivered; None if nobody waits."},
+    {"after_abandoned", T_OBJECT, offsetof(CallObject, after_abandoned), 0,
+     "The waiter of the call from the moment that it is abandoned."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -24,7 +24,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   return (PyObject *)self;
 }
 
-/* A call made of the arguments (port, waiter, context, function, arguments). */
+/* A call made of the arguments (port, waiter, function, arguments, abandon_on_abort). */
 static CallObject *call_from_arguments(PyTypeObject *defining_class, const char *method,
                                        PyObject *const *args, Py_ssize_t nargs) {
   bridge_state *state = bridge_state_of(defining_class);
@@ -32,13 +32,13 @@ static CallObject *call_from_arguments(PyTypeObject *defining_class, const char 
     PyErr_Format(PyExc_TypeError, "%s() takes 5 arguments, not %zd", method, nargs);
     return NULL;
   }
-  if (!Py_IS_TYPE(args[0], state->port_type) || !PyContext_CheckExact(args[2]) ||
-      !PyTuple_CheckExact(args[4])) {
-    PyErr_Format(PyExc_TypeError, "%s() needs a Port, a waiter, a Context, a function and a tuple",
+  if (!Py_IS_TYPE(args[0], state->port_type) || !PyTuple_CheckExact(args[3])) {
+    PyErr_Format(PyExc_TypeError, "%s() needs a Port, a waiter, a function, a tuple and a bool",
                  method);
     return NULL;
   }
-  return bridge_call_new(state, ((PortObject *)args[0])->port, args[1], args[2], args[3], args[4]);
+  return bridge_call_new(state, (PortObject *)args[0], args[1], args[2], args[3],
+                         args[4] == Py_True);
 }
 
 /* What submit and close return: the call if the core has taken it, else None. */
@@ -51,8 +51,9 @@ static PyObject *handed_over(CallObject *call, int result) {
 }
 
 PyDoc_STRVAR(submit_doc,
-             "submit($self, port, waiter, context, function, arguments, /)\n--\n\n"
-             "Queue function(*arguments), to be run in `context`, and return its Call.\n\n"
+             "submit($self, port, waiter, function, arguments, abandon_on_abort, /)\n--\n\n"
+             "Queue function(*arguments), to be run in a copy of the current context,\n"
+             "and return its Call.\n\n"
              "The Call is delivered to `port` when it has ended. Returns None if the "
              "pool is closed.\nDoes not give up the GIL.");
 
@@ -65,10 +66,11 @@ static PyObject *pool_submit(PoolObject *self, PyTypeObject *defining_class, PyO
   return handed_over(call, dromon_pool_submit(self->pool, &call->task));
 }
 
-PyDoc_STRVAR(close_doc, "close($self, port, waiter, context, function, arguments, /)\n--\n\n"
-                        "Refuse later calls and return the Call of the very last one: this, which "
-                        "runs when all\naccepted ones have ended. Returns None if the pool was "
-                        "closed already.");
+PyDoc_STRVAR(close_doc,
+             "close($self, port, waiter, function, arguments, abandon_on_abort, /)\n--\n\n"
+             "Refuse later calls and return the Call of the very last one: this, which "
+             "runs when all\naccepted ones have ended. Returns None if the pool was "
+             "closed already.");
 
 static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {

@@ -9,8 +9,9 @@ static PyObject *raise_errno(int result) {
 }
 
 static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {NULL};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":Port", names))
+  static char *names[] = {"abort_succeeded", "abort_failed", NULL};
+  PyObject *abort_succeeded, *abort_failed;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Port", names, &abort_succeeded, &abort_failed))
     return NULL;
   dromon_port *port;
   int result = dromon_port_open(&port);
@@ -23,6 +24,8 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   }
   self->port = port;
   self->taken = NULL;
+  self->abort_succeeded = Py_NewRef(abort_succeeded);
+  self->abort_failed = Py_NewRef(abort_failed);
   return (PyObject *)self;
 }
 
@@ -78,8 +81,10 @@ static PyObject *port_close(PortObject *self, PyObject *Py_UNUSED(ignored)) {
   Py_RETURN_NONE;
 }
 
-static int port_traverse(PyObject *self, visitproc visit, void *arg) {
+static int port_traverse(PortObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(self->abort_succeeded);
+  Py_VISIT(self->abort_failed);
   return 0;
 }
 
@@ -88,6 +93,8 @@ static void port_dealloc(PortObject *self) {
   PyObject_GC_UnTrack(self);
   Py_XDECREF(port_close(self, NULL));
   dromon_port_unref(self->port);
+  Py_DECREF(self->abort_succeeded);
+  Py_DECREF(self->abort_failed);
   type->tp_free((PyObject *)self);
   Py_DECREF(type);
 }
@@ -100,7 +107,9 @@ static PyMethodDef port_methods[] = {
 };
 
 static PyType_Slot port_slots[] = {
-    {Py_tp_doc, "Port()\n--\n\nCarries finished calls from workers to one event loop."},
+    {Py_tp_doc, "Port(abort_succeeded, abort_failed)\n--\n\n"
+                "Carries finished calls from workers to one event loop.\n\n"
+                "The arguments are what Call.abort returns there."},
     {Py_tp_new, port_new},
     {Py_tp_methods, port_methods},
     {Py_tp_traverse, port_traverse},

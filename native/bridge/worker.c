@@ -48,7 +48,7 @@ static void worker_run(void *state, dromon_batch *batch) {
     bridge_call_run(call);
     if (dromon_task_finish(task) < 0)
       bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
-    if (dromon_batch_post(batch, call->port, task) < 0)
+    if (dromon_batch_post(batch, call->port->port, task) < 0)
       Py_DECREF(call); /* the port is closed: its event loop is gone */
   }
   PyEval_SaveThread();

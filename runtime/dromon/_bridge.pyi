@@ -1,21 +1,20 @@
 from collections.abc import Callable
-from contextvars import Context
 from typing import Any, final
 
-from trio.lowlevel import Task
+from trio.lowlevel import Abort, Task
 
 def worker_table() -> tuple[int, int]: ...
 
 @final
 class Call:
     waiter: Task | Callable[[], object] | None
-    def withdraw(self) -> bool: ...
-    def abandon(self) -> bool: ...
+    after_abandoned: Callable[[], object] | None
+    def abort(self, raise_cancel: object, /) -> Abort: ...
     def unwrap(self) -> Any: ...
 
 @final
 class Port:
-    def __init__(self) -> None: ...
+    def __init__(self, abort_succeeded: Abort, abort_failed: Abort) -> None: ...
     def fileno(self) -> int: ...
     def take(self, most: int, /) -> list[Call]: ...
     def close(self) -> None: ...
@@ -27,17 +26,17 @@ class Pool:
         self,
         port: Port,
         waiter: Task,
-        context: Context,
         function: Callable[..., object],
         arguments: tuple[object, ...],
+        abandon_on_abort: bool,
         /,
     ) -> Call | None: ...
     def close(
         self,
         port: Port,
         waiter: Task,
-        context: Context,
         function: Callable[..., object],
         arguments: tuple[object, ...],
+        abandon_on_abort: bool,
         /,
     ) -> Call | None: ...

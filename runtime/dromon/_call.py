@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,8 +49,8 @@ async def run_call(
         sync_fn = named(thread_name, sync_fn)
     if limiter is not None:
         return await _run_limited(pool, sync_fn, args, abandon, limiter)
-    call = _submit(pool, sync_fn, args)
-    result: RetT = await wait_task_rescheduled(_aborter(call, abandon))
+    call = _submit(pool, sync_fn, args, abandon)
+    result: RetT = await wait_task_rescheduled(call.abort)
     return result
 
 
@@ -74,8 +74,9 @@ async def _run_limited(
     await limiter.acquire_on_behalf_of(borrower)
     call = None
     try:
-        call = _submit(pool, sync_fn, args)
-        result: RetT = await wait_task_rescheduled(_aborter(call, abandon, release_later))
+        call = _submit(pool, sync_fn, args, abandon)
+        call.after_abandoned = release_later
+        result: RetT = await wait_task_rescheduled(call.abort)
         return result
     finally:
         if call is None or call.waiter is not release_later:
@@ -83,35 +84,22 @@ async def _run_limited(
 
 
 def _submit(
-    pool: _bridge.Pool, sync_fn: Callable[..., object], args: tuple[object, ...]
+    pool: _bridge.Pool, sync_fn: Callable[..., object], args: tuple[object, ...], abandon: bool
 ) -> _bridge.Call:
-    context = contextvars.copy_context()
     if current_async_library_cvar.get(None) is not None:
         # The worker is not inside an async library, whatever this task's context says.
-        context.run(current_async_library_cvar.set, None)
-    call = pool.submit(current_port(), current_task(), context, sync_fn, args)
+        return copy_context().run(_submit_outside, pool, sync_fn, args, abandon)
+    call = pool.submit(current_port(), current_task(), sync_fn, args, abandon)
     if call is None:
         raise ClosedPoolError("the pool is closed")
     return call
 
 
-def _aborter(
-    call: _bridge.Call, abandon: bool, after_abandoned: Callable[[], object] | None = None
-) -> Callable[[object], Abort]:
-    """What trio calls when the task that waits for `call` is cancelled.
-
-    If a running call is abandoned, ``after_abandoned()`` is called in this run once it has ended.
-    """
-
-    def abort(_raise_cancel: object) -> Abort:
-        if call.withdraw():
-            return Abort.SUCCEEDED
-        if abandon and call.abandon():
-            call.waiter = after_abandoned
-            return Abort.SUCCEEDED
-        return Abort.FAILED
-
-    return abort
+def _submit_outside(
+    pool: _bridge.Pool, sync_fn: Callable[..., object], args: tuple[object, ...], abandon: bool
+) -> _bridge.Call:
+    current_async_library_cvar.set(None)
+    return _submit(pool, sync_fn, args, abandon)
 
 
 async def close_pool(pool: _bridge.Pool) -> bool:
@@ -119,10 +107,10 @@ async def close_pool(pool: _bridge.Pool) -> bool:
 
     Returns False, at once, if the pool was closed already.
     """
-    context = contextvars.copy_context()
-    call = pool.close(current_port(), current_task(), context, _last_call, ())
+    call = pool.close(current_port(), current_task(), _last_call, (), False)
     if call is None:
         return False
+    # It can't be withdrawn: its turn comes only when there is nothing else to wait for.
     await wait_task_rescheduled(lambda _: Abort.FAILED)
     return True
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 from typing import cast
 
 from outcome import Outcome
-from trio.lowlevel import RunVar, Task, checkpoint, reschedule, spawn_system_task, wait_readable
+from trio.lowlevel import (
+    Abort,
+    RunVar,
+    Task,
+    checkpoint,
+    reschedule,
+    spawn_system_task,
+    wait_readable,
+)
 
 from . import _bridge
 
@@ -25,7 +33,7 @@ def current_port() -> _bridge.Port:
     try:
         return _port_of_run.get()
     except LookupError:
-        port = _bridge.Port()
+        port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
         _port_of_run.set(port)
         spawn_system_task(_deliver_calls, port)
         return port
