@@ -312,12 +312,13 @@ def test_fork_in_a_worker_leaves_a_child_that_works() -> None:
         """
         import os, threading, warnings, trio, dromon
 
+        # Python 3.12 and later warn of any fork with threads, and trio of its parent's run.
+        warnings.simplefilter("ignore")
+
         def fork():
             pid = os.fork()
             if pid == 0:
                 code = 1
-                # trio finds the signal descriptor of the run that was forked.
-                warnings.simplefilter("ignore", RuntimeWarning)
                 try:
                     thread = threading.Thread(target=lambda: None)
                     thread.start()
@@ -338,7 +339,9 @@ def test_fork_in_a_worker_leaves_a_child_that_works() -> None:
 def test_a_pool_of_the_parent_is_closed_in_a_forked_child() -> None:
     check_child(
         """
-        import os, trio, dromon
+        import os, warnings, trio, dromon
+
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
 
         async def use(pool):
             try:
@@ -385,6 +388,39 @@ def test_gdb_sees_the_workers_by_name_and_a_backtrace_to_their_entry(tmp_path: P
     # A parked worker's frames lead to libc's thread entry, through the place where it was made.
     worker = output[output.index("arch_clone3_transfer") :]
     assert "incubate" in worker.split("Thread")[0]
+
+
+@pytest.mark.skipif(shutil.which("py-spy") is None, reason="py-spy is not installed")
+def test_py_spy_sees_the_workers_by_name_and_what_they_run() -> None:
+    result = run_child(
+        """
+        import os, subprocess, threading, trio, dromon
+
+        def what_the_worker_does(begun, release):
+            begun.set()
+            release.wait()
+
+        async def main():
+            begun, release = threading.Event(), threading.Event()
+            async with dromon.open_pool(workers=1) as pool, trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run_sync, what_the_worker_does, begun, release)
+                await trio.to_thread.run_sync(begun.wait)
+                # A trio process, as all else waits: it may look at its parent where allowed.
+                dump = await trio.run_process(
+                    ["py-spy", "dump", "--nonblocking", "--pid", str(os.getpid())],
+                    capture_stdout=True, capture_stderr=True, check=False)
+                print(dump.stdout.decode(), dump.stderr.decode())
+                release.set()
+
+        trio.run(main)
+        """
+    )
+    if "Permission denied" in result.stdout or "Operation not permitted" in result.stdout:
+        pytest.skip("this machine does not allow looking into processes")
+    if "Failed to find a python version" in result.stdout:
+        pytest.skip("this py-spy does not know this Python")
+    worker = result.stdout.partition('"dromon-0"')[2].partition("Thread")[0]
+    assert "what_the_worker_does" in worker, result.stdout
 
 
 # ---- The end of the process ----------------------------------------------------------------------

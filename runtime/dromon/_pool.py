@@ -284,7 +284,7 @@ def _abandon_pools() -> None:
 
     As with trio's threads, work that was abandoned does not keep the process from ending.
     """
-    for pool in _open_pools:
+    for pool in list(_open_pools):
         lib.dromon_pool_abandon(pool._core, EXIT_GRACE_NS)
 
 

@@ -1,0 +1,109 @@
+"""The extension module on its own: where it loads, and what it refuses."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+
+import pytest
+import trio
+from child import check_child
+from trio.lowlevel import Abort
+
+import dromon
+from dromon import _bridge
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="before Python 3.12 all interpreters share one GIL"
+)
+def test_it_loads_in_interpreters_with_a_gil_of_their_own() -> None:
+    check_child(
+        """
+        import importlib.machinery, sys
+        try:
+            import _interpreters as interpreters
+            create, run = interpreters.create, interpreters.run_string
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+            create, run = lambda: interpreters.create(isolated=True), interpreters.run_string
+        from dromon import _bridge
+
+        script = f'''if True:
+            import importlib.machinery, importlib.util
+            # By its path: the package around it needs trio and cffi, and cffi refuses.
+            loader = importlib.machinery.ExtensionFileLoader("dromon._bridge", {_bridge.__file__!r})
+            spec = importlib.util.spec_from_file_location("dromon._bridge", loader=loader)
+            module = importlib.util.module_from_spec(spec)
+            port = module.Port(1, 2)
+            assert port.take(10) == []
+            port.close()
+        '''
+        for _ in range(3):
+            interpreter = create()
+            problem = run(interpreter, script)
+            assert problem is None, problem
+            interpreters.destroy(interpreter)
+        """
+    )
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this build of Python has a GIL"
+)
+def test_it_does_not_switch_the_gil_on() -> None:
+    check_child(
+        """
+        import sys
+        from dromon import _bridge
+        assert not sys._is_gil_enabled()
+        """
+    )
+
+
+def test_a_call_is_made_by_submit_alone() -> None:
+    with pytest.raises(TypeError, match="cannot create"):
+        _bridge.Call()
+
+
+def test_a_pool_needs_an_address() -> None:
+    with pytest.raises(ValueError, match="address must not be 0"):
+        _bridge.Pool(0)
+    with pytest.raises(TypeError):
+        _bridge.Pool("here")  # type: ignore[arg-type]
+
+
+async def test_submit_says_what_it_needs() -> None:
+    async with dromon.open_pool(1) as pool:
+        submit = pool._bridge.submit
+        with pytest.raises(TypeError, match=r"submit\(\) takes 5 arguments, not 1"):
+            submit(int)  # type: ignore[call-arg, arg-type]
+        with pytest.raises(TypeError, match=r"submit\(\) needs a Port"):
+            submit(1, 2, 3, 4, 5)  # type: ignore[arg-type]
+
+
+async def test_the_outcome_of_a_call_can_be_had_once() -> None:
+    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    async with dromon.open_pool(1) as pool:
+        call = pool._bridge.submit(port, trio.lowlevel.current_task(), int, ("7",), False)
+        assert call is not None
+        await trio.lowlevel.wait_readable(port.fileno())
+    assert port.take(10) == [call]
+    assert call.unwrap() == 7
+    with pytest.raises(RuntimeError, match="no outcome"):
+        call.unwrap()
+    port.close()
+
+
+async def test_take_gives_no_more_calls_than_asked_for_and_keeps_the_rest() -> None:
+    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    task = trio.lowlevel.current_task()
+    async with dromon.open_pool(1) as pool:
+        calls = [pool._bridge.submit(port, task, int, (), False) for _ in range(10)]
+    taken: list[_bridge.Call] = []
+    while len(taken) < 10:
+        more = port.take(3)
+        assert len(more) <= 3
+        taken += more
+    assert taken == calls  # one worker: in order
+    port.close()
