@@ -35,6 +35,7 @@ def test_it_loads_in_interpreters_with_a_gil_of_their_own() -> None:
             loader = importlib.machinery.ExtensionFileLoader("dromon._bridge", {_bridge.__file__!r})
             spec = importlib.util.spec_from_file_location("dromon._bridge", loader=loader)
             module = importlib.util.module_from_spec(spec)
+            loader.exec_module(module)
             port = module.Port(1, 2)
             assert port.take(10) == []
             port.close()

@@ -65,7 +65,7 @@ def test_the_system_call_is_clone3_with_the_flags_of_libc(tmp_path: Path) -> Non
     )
     lines = log.read_text().splitlines()
     for tid in tids:
-        made_by = [line for line in lines if "clone3" in line and f"[{tid}]" in line]
+        made_by = [line for line in lines if "clone3" in line and line.endswith(f"= {tid}")]
         assert len(made_by) == 1
         assert f"flags={flags}," in made_by[0].replace(" ", "") or "resumed" in made_by[0]
 

@@ -29,7 +29,8 @@ extern PyType_Spec bridge_pool_spec;
 
 /* A completion port, and the two words by which its event loop hears how an abort went. */
 typedef struct {
-  PyObject_HEAD dromon_port *port; /* counted */
+  PyObject_HEAD
+  dromon_port *port;  /* counted */
   dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
   PyObject *abort_succeeded;
   PyObject *abort_failed;
@@ -41,7 +42,8 @@ typedef struct {
  * until it posts it; then whoever took it from the port. `waiter` and `after_abandoned` are the
  * submitter's all the time. The queue, and then the port, own one reference. */
 typedef struct {
-  PyObject_HEAD dromon_task task;
+  PyObject_HEAD
+  dromon_task task;
   PortObject *port;
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;

@@ -2,7 +2,8 @@
 #include "bridge.h"
 
 typedef struct {
-  PyObject_HEAD dromon_pool *pool; /* counted */
+  PyObject_HEAD
+  dromon_pool *pool; /* counted */
 } PoolObject;
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {

@@ -13,8 +13,8 @@
  *      Notify   look at the word, and if     Recheck   look at the queue again:
  *               nobody searches and one                a task: Retract the announcement
  *               sleeps: sleepers - 1,                  none: Sleep until a permit is there, take it
- *               permits + 1, searchers + 1,  Found     searchers - 1; who was the last searcher
- * looks and one futex wake                     at the queue and Notifies if it is not empty
+ *               permits + 1, searchers + 1,  Found     searchers - 1; who was the last searcher looks
+ *               and one futex wake                     at the queue and Notifies if it is not empty
  *
  * No wake-up is lost. Notify and Announce are read-modify-writes of one word, so one comes first.
  *  1. Notify first: the worker's Announce reads from it (or from a later write of the same release

@@ -16,8 +16,8 @@ void injection_destroy(struct injection *injection) {
   ring_destroy(&injection->ring);
 }
 
-/* Both under the mutex. The count is relaxed: a pusher's Notify, which follows its unlock, orders
- * it for whoever is about to sleep. */
+/* Both under the mutex. The count is relaxed: a pusher's Notify, which follows its unlock, orders it
+ * for whoever is about to sleep. */
 static void overflow_append(struct injection *injection, dromon_task *task) {
   task->next = NULL;
   if (injection->overflow_head == NULL)

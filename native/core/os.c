@@ -7,9 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The abort signature that glibc's rseq registration uses
- * (sysdeps/unix/sysv/linux/<arch>/bits/rseq.h); the kernel demands the same one at unregistration.
- */
+/* The abort signature that glibc's rseq registration uses (sysdeps/unix/sysv/linux/<arch>/bits/rseq.h);
+ * the kernel demands the same one at unregistration. */
 #if defined(__x86_64__)
 #define RSEQ_SIGNATURE 0x53053053u
 #elif defined(__aarch64__)

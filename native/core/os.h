@@ -21,8 +21,7 @@ int os_futex_wait(const uint32_t *word, uint32_t expected, const struct timespec
  * is keyed as shared, and a private wait would sleep for ever. */
 int os_futex_wait_shared(const uint32_t *word, uint32_t expected);
 
-/* Wakes `count` waiters at most. Only the address is used: the word's memory may already be gone.
- */
+/* Wakes `count` waiters at most. Only the address is used: the word's memory may already be gone. */
 void os_futex_wake(const uint32_t *word, int count);
 
 pid_t os_gettid(void);

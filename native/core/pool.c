@@ -59,16 +59,14 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
 int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task) {
   /* Before the post: who has got the result finds it counted. */
   count_one(&batch->worker->completed);
-  /* Once posted the task is the consumer's, and the port may go with it: hence a reference first.
-   */
+  /* Once posted the task is the consumer's, and the port may go with it: hence a reference first. */
   dromon_port_ref(port);
   int result = dromon_port_post(port, task);
   if (result < 0) {
     dromon_port_unref(port);
     return result;
   }
-  notify_posted(batch);
-  batch->unnotified = port;
+  batch->unnotified = port; /* there was none: dromon_batch_next has notified it */
   return 0;
 }
 
@@ -137,8 +135,12 @@ static void finish(struct worker *worker, void *state) {
   dromon_pool *pool = worker->pool;
   /* acq_rel: the last one sees all that the others did. */
   if (fetch_sub_acq_rel(&pool->alive, 1) == 1 && pool->last != NULL &&
-      !load_relaxed(&pool->abandoned))
+      !load_relaxed(&pool->abandoned)) {
     run_batch(worker, state, pool->last);
+    /* The pool's own: no task of its users'. */
+    store_release(&worker->completed, worker->completed - 1);
+    store_release(&worker->started, worker->started - 1);
+  }
 }
 
 static void worker_main(void *argument) {
@@ -270,7 +272,7 @@ void dromon_pool_unref(dromon_pool *pool) {
 /* ---- Submit and close ----------------------------------------------------------------------- */
 
 static void gate_exit(dromon_pool *pool) {
-  /* Exit. acq_rel, pairs with may_leave. */
+  /* Exit. acq_rel, pairs with is_closed. */
   if (fetch_sub_acq_rel(&pool->gate, 1) & GATE_CLOSED)
     eventcount_notify_all(&pool->eventcount);
 }

@@ -13,10 +13,10 @@
  *              wake all workers                 Drained  gate is CLOSED with nobody inside, and
  *                                                        *then* a pop finds nothing: leave
  *
- * No accepted task is left behind: Enter and Close are read-modify-writes of one word. If Enter
- * came first, no worker sees Drained before this submitter's Exit, and after that (acquire of the
- * same word) it sees what was published. If Close came first the submitter refuses. Nobody sleeps
- * through the end: a worker that saw somebody inside is woken by that submitter's Exit.
+ * No accepted task is left behind: Enter and Close are read-modify-writes of one word. If Enter came
+ * first, no worker sees Drained before this submitter's Exit, and after that (acquire of the same
+ * word) it sees what was published. If Close came first the submitter refuses. Nobody sleeps through
+ * the end: a worker that saw somebody inside is woken by that submitter's Exit.
  */
 #ifndef DROMON_CORE_POOL_H
 #define DROMON_CORE_POOL_H

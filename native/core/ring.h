@@ -4,8 +4,8 @@
  * that says whose turn it is. A cell at index i is free for the producer of position p when its
  * sequence is p, and full for the consumer of position p when it is p + 1.
  *
- * Guarantees: every pushed pointer is popped exactly once; what one producer pushes is popped in
- * its order; neither call ever waits. Positions have 64 bits and do not wrap.
+ * Guarantees: every pushed pointer is popped exactly once; what one producer pushes is popped in its
+ * order; neither call ever waits. Positions have 64 bits and do not wrap.
  *
  * Mind: a producer that has claimed a cell and was preempted before filling it makes the ring look
  * empty, though later cells are full. Who sleeps on "empty" is safe only because every producer

@@ -29,7 +29,7 @@ async def run_sync(
     """Run ``sync_fn(*args)`` on a worker of the default pool and wait for it.
 
     Takes the place of `trio.to_thread.run_sync`: same arguments, same cancellation. They are
-    described at `Pool.run_sync`.
+    described at `dromon.Pool.run_sync`.
 
     The default pool is opened at first use and lasts as long as the process. It has as many workers
     as the process may use CPUs (by its affinity and its control groups' quota), or as many as the

@@ -15,8 +15,8 @@ struct clone_args; /* <linux/sched.h> */
  *
  * If the thread cannot be made, returns a negative errno on the calling thread.
  *
- * fn must neither return nor write to the caller's frames before the kernel has cleared the
- * caller's clear-TID word: until then the caller still stands on them. */
+ * fn must neither return nor write to the caller's frames before the kernel has cleared the caller's
+ * clear-TID word: until then the caller still stands on them. */
 int arch_clone3_transfer(struct clone_args *args, size_t size, void (*fn)(void *), void *arg);
 
 #endif

@@ -117,12 +117,13 @@ typedef struct dromon_ops {
 } dromon_ops;
 
 /* The next task of this batch, or NULL when there is none or the batch has used up its count or its
- * time. Its state is RUNNING: run it and end it by dromon_batch_post; or WITHDRAWN: then only let
- * go of it. The first call always gives a task. */
+ * time. Its state is RUNNING: run it and end it by dromon_batch_post; or WITHDRAWN: then only let go
+ * of it. The first call always gives a task. */
 DROMON_API dromon_task *dromon_batch_next(dromon_batch *batch);
 
-/* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task
- * begins or, if there is none, right after `run` returned. Result as dromon_port_post. */
+/* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task begins
+ * or, if there is none, right after `run` returned. Once for each task that dromon_batch_next gave and
+ * that was not withdrawn. Result as dromon_port_post. */
 DROMON_API int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task);
 
 typedef struct dromon_pool_config {
@@ -155,8 +156,7 @@ DROMON_API int dromon_pool_submit(dromon_pool *pool, dromon_task *task);
  * Join afterwards. */
 DROMON_API int dromon_pool_close(dromon_pool *pool, dromon_task *last);
 
-/* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner.
- */
+/* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. */
 DROMON_API int dromon_pool_join(dromon_pool *pool);
 
 /* For the end of the process: refuses later submissions, leaves queued tasks unrun, and waits until
@@ -169,7 +169,7 @@ typedef struct dromon_pool_statistics {
   uint32_t parked;    /* asleep on the futex */
   uint64_t queued;    /* waiting, withdrawn ones that no worker has come across included */
   uint64_t running;   /* handed to a worker and not yet done */
-  uint64_t completed; /* done, abandoned ones included */
+  uint64_t completed; /* done, abandoned ones included, the closing one not */
   uint64_t withdrawn; /* withdrawn before they began, and discarded by a worker */
   uint64_t batches;   /* runs of `ops->run` */
   uint64_t parks;     /* times that a worker went to sleep */
