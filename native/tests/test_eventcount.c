@@ -220,15 +220,16 @@ static void each_notify_wakes_one_thread(void) {
 
 /* ---- Stress --------------------------------------------------------------------------------- */
 
-/* Producers publish into a ring, consumers wait as a pool's workers do. A producer goes on only
- * when its item was received, so that the queue is empty most of the time, everybody is about to
- * sleep most of the time, and one lost wake-up stops all. */
+/* Producers publish into a ring, consumers wait as a pool's workers do. A producer goes on only when
+ * its last few items were received, so that the queue is empty most of the time, everybody is about
+ * to sleep most of the time, and one lost wake-up stops all. */
 struct stress {
   struct eventcount *eventcount;
   struct ring ring;
   struct item *items;
   unsigned producers;
   unsigned per_producer;
+  unsigned burst;
   unsigned producing; /* producers that are not done */
   unsigned sleeps;
   unsigned left_early; /* consumers that left before all was received */
@@ -236,22 +237,32 @@ struct stress {
   unsigned received;
 };
 
-static void await_received(const struct item *item) {
+static void await_received(const struct item *items, unsigned count) {
   unsigned step = 0;
-  while (load_acquire(&item->times_received) == 0)
-    relax(&step);
+  for (unsigned i = 0; i < count; i++) {
+    while (load_acquire(&items[i].times_received) == 0)
+      relax(&step);
+  }
+}
+
+static void publish(struct stress *stress, struct item *item) {
+  /* Has the word at hand on this processor, so that a notify that only looked at it would be done
+   * before the push is visible to others. */
+  (void)eventcount_sleepers(stress->eventcount);
+  CHECK(ring_push(&stress->ring, item));
+  eventcount_notify(stress->eventcount);
 }
 
 static void produce(struct stress *stress, unsigned producer) {
+  struct item *items = &stress->items[producer * stress->per_producer];
   unsigned seed = producer;
   for (unsigned number = 0; number < stress->per_producer; number++) {
-    struct item *item = &stress->items[producer * stress->per_producer + number];
-    item->producer = producer;
-    item->number = number;
-    CHECK(ring_push(&stress->ring, item));
-    eventcount_notify(stress->eventcount);
-    await_received(item);
+    items[number].producer = producer;
+    items[number].number = number;
+    publish(stress, &items[number]);
     dither(&seed);
+    if ((number + 1) % stress->burst == 0)
+      await_received(&items[number + 1 - stress->burst], stress->burst);
   }
   if (fetch_sub_acq_rel(&stress->producing, 1) == 1)
     eventcount_notify_all(stress->eventcount);
@@ -303,13 +314,15 @@ static void stress_thread(void *arg, unsigned index) {
     consume(stress);
 }
 
-static void stress_eventcount(unsigned producers, unsigned consumers, unsigned total) {
+static void stress_eventcount(unsigned producers, unsigned consumers, unsigned burst,
+                              unsigned total) {
   unsigned per_producer = rounds(total / producers);
   struct stress stress = {
       .eventcount = eventcount_make(),
       .items = items_make(per_producer * producers),
       .producers = producers,
       .per_producer = per_producer,
+      .burst = burst,
       .producing = producers,
       .total = per_producer * producers,
   };
@@ -326,17 +339,19 @@ static void stress_eventcount(unsigned producers, unsigned consumers, unsigned t
 }
 
 static void one_producer_wakes_one_consumer_each_time(void) {
-  stress_eventcount(1, 1, 300000);
+  stress_eventcount(1, 1, 1, 200000);
+  stress_eventcount(1, 1, 2, 1000000);
 }
 
 static void one_producer_wakes_one_of_several_consumers_each_time(void) {
-  stress_eventcount(1, 4, 100000);
+  stress_eventcount(1, 4, 1, 100000);
+  stress_eventcount(1, 2, 3, 100000);
 }
 
 static void several_producers_and_consumers_never_all_sleep(void) {
-  stress_eventcount(2, 2, 200000);
-  stress_eventcount(3, 1, 200000);
-  stress_eventcount(4, 4, 100000);
+  stress_eventcount(2, 2, 1, 200000);
+  stress_eventcount(3, 1, 2, 200000);
+  stress_eventcount(4, 4, 2, 100000);
 }
 
 int main(void) {

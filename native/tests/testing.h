@@ -120,12 +120,12 @@ static inline void relax(unsigned *step) {
     __asm__ volatile("" ::: "memory");
 }
 
-/* Lets a pseudo-random while pass, from nothing to some microseconds and mostly short, so that two
+/* Lets a pseudo-random while pass, from nothing to about a microsecond and mostly short, so that two
  * threads that go round in step meet at ever different points. */
 static inline void dither(unsigned *seed) {
   *seed = *seed * 1664525u + 1013904223u;
-  unsigned scale = *seed >> 28; /* 0 to 15 */
-  for (unsigned i = (*seed >> 12 & 0x7fff) >> (15 - scale); i > 0; i--)
+  unsigned bits = *seed >> 28; /* 0 to 15 */
+  for (unsigned i = (*seed >> 16 & 0xfff) >> (bits < 12 ? 12 - bits : 0); i > 0; i--)
     __asm__ volatile("" ::: "memory");
 }
 

@@ -23,10 +23,17 @@ class SpawnError(OSError):
 
     @classmethod
     def from_errno(cls, code: int, workers: int) -> SpawnError:
-        hint = {
-            errno.EAGAIN: "raise the limit on processes (ulimit -u, the cgroup's pids.max)"
-            " or open fewer workers",
-            errno.ENOMEM: "raise the limit on memory (ulimit -v, the cgroup's memory.max)"
-            " or open fewer workers",
-        }.get(code, "python -m dromon demo shows how threads are made here")
-        return cls(code, f"cannot start {workers} workers: {os.strerror(code)}; {hint}")
+        reason = f"cannot start {workers} workers: {os.strerror(code)}"
+        if code in _HINTS:
+            reason += f"; {_HINTS[code]}"
+        return cls(code, reason)
+
+
+_HINTS = {
+    errno.EAGAIN: "raise the limit on processes (ulimit -u, the cgroup's pids.max)"
+    " or open fewer workers",
+    errno.ENOMEM: "raise the limit on memory (ulimit -v, the cgroup's memory.max)"
+    " or open fewer workers",
+    errno.EPERM: "a sandbox forbids the clone3 system call; let its seccomp profile allow it,"
+    " or answer ENOSYS",
+}

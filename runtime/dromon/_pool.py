@@ -134,10 +134,10 @@ class Pool:
           Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
 
         **Cancellation**: a call that no worker has started yet is withdrawn at once and never runs.
-        A running one is waited for and its outcome kept (the cancellation then comes at the task's next
-        checkpoint), unless ``abandon_on_cancel`` is true: then this function raises `trio.Cancelled` at once while the
-        call goes on in the background and its outcome is discarded. If the run ends before the
-        call, the limiter is never released.
+        A running one is waited for and its outcome kept; the cancellation then comes at the task's
+        next checkpoint. With ``abandon_on_cancel`` this function raises `trio.Cancelled` at once
+        instead, while the call goes on in the background, and its outcome is discarded. If the run
+        ends before the call, the limiter is never released.
 
         Example::
 
