@@ -227,12 +227,15 @@ def test_setuid_reaches_every_worker(busy: bool) -> None:
         f"""
         import os, threading, trio, dromon
 
-        def uids():
-            lines = []
+        def ids_of_all_threads():
+            ids = set()
             for task in os.listdir("/proc/self/task"):
-                with open(f"/proc/self/task/{{task}}/status") as status:
-                    lines += [line.split()[1:] for line in status if line[:3] in ("Uid", "Gid")]
-            return lines
+                try:
+                    with open(f"/proc/self/task/{{task}}/status") as status:
+                        ids |= {{tuple(line.split()) for line in status if line[1:3] == "id"}}
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it has just ended
+            return {{line for line in ids if line[0] in ("Uid:", "Gid:")}}
 
         async def main():
             release = threading.Event()
@@ -250,9 +253,12 @@ def test_setuid_reaches_every_worker(busy: bool) -> None:
                 os.setgroups([])
                 os.setgid(65534)
                 os.setuid(65534)
-                every = uids()
-                assert len(every) >= 10
-                assert every == [["65534"] * 4] * len(every), every
+                nobody = {{("Uid:", *["65534"] * 4), ("Gid:", *["65534"] * 4)}}
+                # A thread that is no longer there may be listed for a moment; one that was missed
+                # would keep its rights for ever.
+                with trio.fail_after(30):
+                    while ids_of_all_threads() != nobody:
+                        await trio.lowlevel.checkpoint()
                 release.set()
             print("all")
 
@@ -541,9 +547,12 @@ def test_a_worker_at_the_limit_on_processes_is_a_clear_error() -> None:
                 async with dromon.open_pool(workers=50):
                     pass
             except dromon.SpawnError as error:
-                print(errno.errorcode[error.errno], len(os.listdir("/proc/self/task")))
+                print(errno.errorcode[error.errno])
+            with trio.fail_after(30):  # a thread that has ended may be listed a moment longer
+                while len(os.listdir("/proc/self/task")) > 1:
+                    await trio.lowlevel.checkpoint()
 
         trio.run(main)
         """,
-        "EAGAIN 1",
+        "EAGAIN",
     )

@@ -351,6 +351,32 @@ static void no_wake_up_is_lost(void) {
   check_round_trips(3, 4, 100000);
 }
 
+/* Each of the workers is needed, though the submitter wakes but one of them: who finds a task wakes
+ * the next. */
+static void a_burst_of_long_tasks_occupies_all_workers(void) {
+  enum { WORKERS = 4 };
+  dromon_pool *pool = pool_make(WORKERS);
+  dromon_port *port = port_make();
+  struct job *jobs = jobs_make(WORKERS, port);
+  for (int round = 0; round < 2000; round++) {
+    for (int i = 0; i < WORKERS; i++) {
+      dromon_task_init(&jobs[i].task);
+      jobs[i].fn = keep_busy;
+    }
+    submit_all(pool, jobs, WORKERS);
+    for (int i = 0; i < WORKERS; i++)
+      await(&has_begun);
+    for (int i = 0; i < WORKERS; i++)
+      sem_post(&may_go_on);
+    for (unsigned taken = 0; taken < WORKERS;)
+      taken += take_when_told(port);
+  }
+  close_and_join(pool);
+  dromon_pool_unref(pool);
+  dromon_port_unref(port);
+  free(jobs);
+}
+
 /* The second task of a batch may take for ever: the first one's result does not wait for it. */
 static void a_result_does_not_wait_for_the_next_task(void) {
   dromon_pool *pool = pool_make(1);
@@ -892,6 +918,7 @@ int main(void) {
   RUN(an_open_that_fails_half_way_leaves_nothing_behind);
   RUN(workers_run_all_tasks_and_post_them);
   RUN(no_wake_up_is_lost);
+  RUN(a_burst_of_long_tasks_occupies_all_workers);
   RUN(a_result_does_not_wait_for_the_next_task);
   RUN(a_task_that_is_abandoned_while_it_runs_is_posted_all_the_same);
   RUN(withdrawn_tasks_never_run_and_are_counted);
