@@ -148,10 +148,13 @@ static void run_adopted(void *argument) {
   run(thread); /* fn checks spawn_error: it is too late for this thread to Stay */
 }
 
+/* What the incubator keeps below the frame of transfer(): room for its last calls, and for the frame
+ * of a signal that libc itself sends it (setuid in another thread), up to 11 KiB with AMX. */
+#define INCUBATOR_ROOM 32768
+
 static int transfer(struct thread *thread, const struct identity *identity) {
   struct transfer transfer = {.thread = thread, .identity = identity};
-  /* The incubator's last calls need some room below this frame; 4 KiB is generous. */
-  uintptr_t top = ((uintptr_t)__builtin_frame_address(0) - 4096) & ~(uintptr_t)63;
+  uintptr_t top = ((uintptr_t)__builtin_frame_address(0) - INCUBATOR_ROOM) & ~(uintptr_t)63;
   struct clone_args args = {
       .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
                CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,

@@ -21,6 +21,10 @@
  *   Leave     It returns into the incubator's frames, so that libc's ordinary thread epilogue runs
  *             TLS destructors and frees what libc owns, and pthread_join works.
  *
+ * One race is left: libc's setuid and its kin, called by one thread at the very moment of another's
+ * Transfer, may signal the incubator instead of the worker, which then keeps the old rights. Change
+ * identity before a pool is opened or after, not meanwhile.
+ *
  * All this rests on glibc's ways, hence "checked, never assumed": nothing is written to a place that
  * was not verified first.
  */

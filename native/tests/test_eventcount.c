@@ -238,11 +238,8 @@ struct stress {
 };
 
 static void await_received(const struct item *items, unsigned count) {
-  unsigned step = 0;
-  for (unsigned i = 0; i < count; i++) {
-    while (load_acquire(&items[i].times_received) == 0)
-      relax(&step);
-  }
+  for (unsigned i = 0; i < count; i++)
+    await_count(&items[i].times_received, 1);
 }
 
 static void publish(struct stress *stress, struct item *item) {
@@ -300,7 +297,7 @@ static void consume(struct stress *stress) {
   while ((item = await_item(stress)) != NULL) {
     order_check(&order, item);
     fetch_add_relaxed(&stress->received, 1);
-    fetch_add_acq_rel(&item->times_received, 1);
+    raise_count(&item->times_received, 1);
   }
   if (load_relaxed(&stress->received) != stress->total)
     fetch_add_relaxed(&stress->left_early, 1);

@@ -138,6 +138,7 @@ static void consume(struct stress *stress) {
       relax(&step);
       continue;
     }
+    step = 0;
     if (stress->check_order)
       order_check(&order, &job->item);
     job->task.next = NULL; /* the taker's to write */

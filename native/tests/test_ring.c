@@ -164,12 +164,11 @@ struct stress {
 };
 
 static void produce(struct stress *stress, unsigned producer) {
-  unsigned step = 0;
   for (unsigned number = 0; number < stress->per_producer; number++) {
     struct item *item = &stress->items[producer * stress->per_producer + number];
     item->producer = producer;
     item->number = number;
-    while (!ring_push(stress->ring, item))
+    for (unsigned step = 0; !ring_push(stress->ring, item);)
       relax(&step);
   }
 }
@@ -183,6 +182,7 @@ static void consume(struct stress *stress) {
       relax(&step);
       continue;
     }
+    step = 0;
     order_check(&order, item);
     fetch_add_relaxed(&item->times_received, 1);
     fetch_add_relaxed(&stress->received, 1);

@@ -10,6 +10,7 @@
 #include "process.h"
 
 #include <dlfcn.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -110,13 +111,16 @@ static pid_t creator;
 static void check_tid(void *arg) {
   (void)arg;
   CHECK_EQ(thread.tid, os_gettid());
+  if (thread.spawn == DROMON_SPAWN_CLONE3)
+    CHECK_EQ(load_relaxed(&thread.incubator_alive), 0); /* nobody else is on this stack */
   CHECK_THAT(os_gettid(), !=, creator);
   CHECK_EQ(getpid(), creator);
 }
 
 static void it_knows_its_kernel_id(void) {
   creator = os_gettid();
-  run_in_thread(check_tid);
+  for (int i = 0; i < 100; i++)
+    run_in_thread(check_tid);
 }
 
 static void check_self(void *arg) {
@@ -286,6 +290,34 @@ static void an_overflow_hits_the_guard(void) {
   CHECK_EQ(WTERMSIG(status), SIGSEGV);
 }
 
+/* The object (a library or the program) that this code is in. */
+static const void *object_of(const void *code) {
+  Dl_info info;
+  return dladdr(code, &info) != 0 ? info.dli_fbase : NULL;
+}
+
+static bool is_in_transfer(const void *code) {
+  return (uintptr_t)code - (uintptr_t)arch_clone3_transfer < 256;
+}
+
+static void check_backtrace(void *arg) {
+  (void)arg;
+  void *frames[32];
+  int count = backtrace(frames, 32);
+  int i = 0;
+  while (i < count && !is_in_transfer(frames[i]))
+    i++;
+  CHECK_EQ(i < count, thread.spawn == DROMON_SPAWN_CLONE3);
+  const void *libc = object_of((const void *)(uintptr_t)pthread_create);
+  CHECK(libc != NULL);
+  CHECK_EQ((uintptr_t)object_of(frames[count - 1]), (uintptr_t)libc);
+}
+
+/* Out of the worker's frames, through the assembly, into those that the incubator has left. */
+static void a_backtrace_leads_to_libcs_thread_entry(void) {
+  run_in_thread(check_backtrace);
+}
+
 /* ---- What libc keeps per thread ------------------------------------------------------------- */
 
 static void use_malloc(void *arg) {
@@ -438,6 +470,7 @@ static void all_signals_but_those_of_faults_are_blocked(void) {
 static void its_creators_mask_stays(void) {
   sigset_t before, after;
   CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &before), 0);
+  CHECK_EQ(sigismember(&before, SIGINT), 0);
   run_in_thread(do_nothing);
   CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &after), 0);
   for (int signal = 1; signal <= SIGRTMAX; signal++)
@@ -803,6 +836,7 @@ int main(void) {
   RUN(the_stack_is_aligned_at_entry);
   RUN(nearly_all_of_the_stack_can_be_used);
   RUN(an_overflow_hits_the_guard);
+  RUN(a_backtrace_leads_to_libcs_thread_entry);
   RUN(malloc_works);
   RUN(errno_is_its_own);
   RUN(thread_locals_begin_fresh_in_each_thread);

@@ -8,11 +8,14 @@
 #define DROMON_TESTS_TESTING_H
 
 #include "atomic.h"
+#include "os.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_THREAD__)
@@ -27,8 +30,8 @@
 #endif
 
 enum {
-  HANGS_AFTER_SECONDS = 60,
-  HANGS_AFTER_MS = 45000, /* for a single wait: sooner, so that it tells what did not come */
+  HANGS_AFTER_SECONDS = 120,
+  HANGS_AFTER_MS = 100000, /* for a single wait: sooner, so that it tells what did not come */
 };
 
 /* ---- Checks --------------------------------------------------------------------------------- */
@@ -111,13 +114,33 @@ static inline void threads_join(struct threads *threads) {
   pthread_barrier_destroy(&threads->all_started);
 }
 
-/* One step of waiting for another thread. Spins at first, so that both run at the same time where
- * there are two processors, which is what the stress tests are after. */
+/* One step of waiting for another thread, of which `step` counts how many went before. Spins at
+ * first, so that both run at the same time where there are two processors, which is what the stress
+ * tests are after; then lets others run, who may be waiting for a processor. */
 static inline void relax(unsigned *step) {
-  if (++*step % 256 == 0)
+  if (++*step < 256)
+    __asm__ volatile("" ::: "memory");
+  else if (*step < 512)
     sched_yield();
   else
-    __asm__ volatile("" ::: "memory");
+    nanosleep(&(struct timespec){.tv_nsec = 10000}, NULL);
+}
+
+/* Waits until another thread has raised `*count` to `least`: awake at first, as in relax, then asleep,
+ * since on a loaded machine a look now and then would come late each time. */
+static inline void await_count(const uint32_t *count, uint32_t least) {
+  uint32_t now;
+  for (unsigned step = 0; (now = load_acquire(count)) < least; step++) {
+    if (step < 2000)
+      __asm__ volatile("" ::: "memory");
+    else
+      os_futex_wait(count, now, NULL);
+  }
+}
+
+static inline void raise_count(uint32_t *count, uint32_t by) {
+  fetch_add_acq_rel(count, by);
+  os_futex_wake(count, INT_MAX);
 }
 
 /* Lets a pseudo-random while pass, from nothing to about a microsecond and mostly short, so that two
@@ -136,7 +159,7 @@ static inline void dither(unsigned *seed) {
 struct item {
   unsigned producer;
   unsigned number; /* counts from 0 for each producer */
-  unsigned times_received;
+  uint32_t times_received;
 };
 
 static inline struct item *items_make(unsigned count) {
