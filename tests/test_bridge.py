@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+import threading
 
 import pytest
 import trio
@@ -81,6 +82,38 @@ async def test_submit_says_what_it_needs() -> None:
             submit(int)  # type: ignore[call-arg, arg-type]
         with pytest.raises(TypeError, match=r"submit\(\) needs a Port"):
             submit(1, 2, 3, 4, 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="this build of Python has no GIL"
+)
+async def test_submit_does_not_give_up_the_gil() -> None:
+    """Another thread wants it all the time, and would take it at the first chance."""
+    counter, stop = 0, False
+
+    def count() -> None:
+        nonlocal counter
+        while not stop:
+            counter += 1
+
+    async with dromon.open_pool(2) as pool:
+        port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+        task = trio.lowlevel.current_task()
+        thread = threading.Thread(target=count)
+        interval = sys.getswitchinterval()
+        thread.start()
+        sys.setswitchinterval(1000)  # from here on it changes hands only where it is given up
+        try:
+            before = counter
+            for _ in range(500):
+                pool._bridge.submit(port, task, int, (), False)
+            after = counter
+        finally:
+            stop = True
+            sys.setswitchinterval(interval)
+        assert after == before
+        await trio.to_thread.run_sync(thread.join)
+    port.close()
 
 
 async def test_the_outcome_of_a_call_can_be_had_once() -> None:

@@ -429,6 +429,27 @@ def test_py_spy_sees_the_workers_by_name_and_what_they_run() -> None:
     assert "what_the_worker_does" in worker, result.stdout
 
 
+@pytest.mark.parametrize("hook", ["trace", "profile"])
+def test_hooks_of_tracers_and_profilers_see_what_workers_run(hook: str) -> None:
+    check_child(
+        f"""
+        import threading, trio, dromon
+        seen = set()
+
+        def hook(frame, event, arg):
+            seen.add(frame.f_code.co_name)
+
+        def a_function_on_a_worker():
+            pass
+
+        threading.set{hook}(hook)
+        trio.run(dromon.to_thread.run_sync, a_function_on_a_worker)
+        print("a_function_on_a_worker" in seen)
+        """,
+        "True",
+    )
+
+
 # ---- The end of the process ----------------------------------------------------------------------
 
 
@@ -453,7 +474,7 @@ def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, 
         async def main():
             begun = threading.Event()
             # The default pool is never closed, and neither is this one.
-            crowded = Pool(1)
+            crowded = Pool._open(1)
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
                     crowd = threading.Event()

@@ -8,7 +8,9 @@ import inspect
 import os
 import threading
 from collections import Counter
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -17,7 +19,7 @@ import trio.testing
 from child import check_child
 
 import dromon
-from dromon import _cpus
+from dromon import _call, _cpus, _pool
 from dromon._native import lib
 
 
@@ -58,8 +60,34 @@ def test_a_number_of_workers_out_of_range_is_refused_at_the_call(workers: int) -
 
 @pytest.mark.parametrize("workers", ["2", 2.0])
 def test_a_number_of_workers_that_is_no_integer_is_refused_at_the_call(workers: object) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=rf"workers must be an integer or None, not {workers!r}"):
         dromon.open_pool(workers)  # type: ignore[arg-type]
+
+
+def test_a_pool_is_made_by_open_pool_alone() -> None:
+    with pytest.raises(TypeError, match=r"made by dromon.open_pool\(\)"):
+        dromon.Pool()
+
+
+async def test_opening_and_closing_are_protected_from_keyboard_interrupts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    protected = []
+
+    def watch(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def watched(*args: object) -> object:
+            protected.append((name, trio.lowlevel.currently_ki_protected()))
+            return function(*args)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(_pool, "_open_core")
+    watch(_call, "current_port")
+    async with dromon.open_pool(workers=1):
+        assert not trio.lowlevel.currently_ki_protected()
+    assert protected == [("_open_core", True), ("current_port", True)]
 
 
 async def test_the_default_is_a_worker_per_usable_cpu() -> None:
@@ -350,6 +378,115 @@ def test_a_result_that_comes_after_its_run_has_ended_is_swallowed() -> None:
     assert trio.run(dromon.to_thread.run_sync, int) == 0
 
 
+# ---- The end of a run ----------------------------------------------------------------------------
+
+
+def test_a_system_task_gets_its_result_though_the_main_task_has_ended() -> None:
+    begun, release, results = threading.Event(), threading.Event(), []
+
+    def work() -> bool:
+        begun.set()
+        return release.wait()
+
+    async def system_task() -> None:
+        results.append(await dromon.to_thread.run_sync(work))
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(system_task)
+        await trio.to_thread.run_sync(begun.wait)
+        trio.lowlevel.current_trio_token().run_sync_soon(release.set)
+
+    trio.run(main)
+    assert results == [True]
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+@pytest.mark.parametrize("limited", [False, True])
+def test_an_async_generator_that_trio_finalises_makes_calls(
+    used_before: bool, limited: bool
+) -> None:
+    results = []
+
+    async def generator() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                limiter = trio.CapacityLimiter(1) if limited else None
+                results.append(await dromon.to_thread.run_sync(int, "5", limiter=limiter))
+
+    async def main() -> None:
+        if used_before:
+            await dromon.to_thread.run_sync(int)
+        kept.append(generator())
+        await anext(kept[0])
+
+    kept: list[AsyncGenerator[None, None]] = []
+    trio.run(main)
+    assert results == [5]
+
+
+def test_an_async_generator_that_trio_finalises_closes_its_pool() -> None:
+    pools = []
+
+    async def generator() -> AsyncGenerator[None, None]:
+        async with dromon.open_pool(workers=1) as pool:
+            pools.append(pool)
+            yield
+
+    async def main() -> None:
+        kept.append(generator())
+        await anext(kept[0])
+
+    kept: list[AsyncGenerator[None, None]] = []
+    trio.run(main)
+    assert pools[0].statistics().workers == ()
+
+
+def test_a_run_leaves_no_descriptor_behind() -> None:
+    gc.disable()
+    try:
+        trio.run(dromon.to_thread.run_sync, int)
+        before = os.listdir("/proc/self/fd")
+        for _ in range(20):
+            trio.run(dromon.to_thread.run_sync, int)
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        gc.enable()
+
+
+def test_without_a_descriptor_for_the_port_a_pool_does_not_open() -> None:
+    check_child(
+        """
+        import errno, os, resource, trio, dromon
+
+        async def main():
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+            fill = []
+            try:
+                while True:
+                    fill.append(os.dup(0))
+            except OSError:
+                pass
+            try:
+                async with dromon.open_pool(1):
+                    print("opened")
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+            for descriptor in fill:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            async with dromon.open_pool(1) as pool:
+                print(await pool.run_sync(int, "7"))
+
+        trio.run(main)
+        """,
+        "EMFILE\n7",
+    )
+
+
 # ---- Leaks ---------------------------------------------------------------------------------------
 
 
@@ -382,6 +519,23 @@ async def test_1000_cycles_of_opening_and_closing_leak_nothing() -> None:
     assert resources()[0] <= mappings + 10  # the allocator may map a new arena, not one per cycle
     assert dromon_entries() == entries
     assert len(gc.get_objects()) <= objects + 500
+
+
+def test_a_closed_pool_leaves_no_entry_in_the_table_of_threads() -> None:
+    check_child(
+        """
+        import threading, trio, dromon
+
+        async def main():
+            async with dromon.open_pool(workers=3) as pool:
+                await pool.run_sync(int)
+                print(len(threading.enumerate()))
+
+        trio.run(main)
+        print(threading.enumerate() == [threading.main_thread()])
+        """,
+        "4\nTrue",
+    )
 
 
 def test_spawn_error_names_a_hint_for_each_limit() -> None:

@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 import dromon
+from dromon import _bridge, _call, _port
 
 RunSync = Callable[..., Any]
 
@@ -152,6 +153,27 @@ async def test_a_call_of_something_not_callable_is_refused_by_name(run_sync: Run
         await run_sync(3)
 
 
+async def test_an_asynchronous_function_is_refused_and_its_coroutine_closed(
+    run_sync: RunSync,
+) -> None:
+    async def asynchronous() -> None: ...
+
+    with pytest.raises(TypeError, match=r"expected a sync function, but .*asynchronous"):
+        await run_sync(asynchronous)  # a coroutine left alone would be a warning, and so an error
+
+
+async def test_a_thread_name_that_is_no_string_is_refused_by_name(run_sync: RunSync) -> None:
+    with pytest.raises(TypeError, match=r"thread_name must be a string or None, not 3"):
+        await run_sync(int, thread_name=3)
+
+
+async def test_a_thread_name_that_the_kernel_can_not_have_harms_nobody(run_sync: RunSync) -> None:
+    assert await run_sync(int, "1", thread_name="half a pair: \udc80") == 1
+    name = (await run_sync(threading.current_thread)).name
+    assert name.startswith("dromon-")
+    assert await run_sync(int, "2", thread_name="again") == 2
+
+
 async def test_a_thread_name_holds_for_one_call(run_sync: RunSync) -> None:
     def names() -> tuple[str, str]:
         with open("/proc/thread-self/comm") as comm:
@@ -180,6 +202,54 @@ async def test_calls_from_many_tasks_all_get_their_own_results(run_sync: RunSync
         for number in range(2000):
             nursery.start_soon(call, number)
     assert results == {number: str(number) for number in range(2000)}
+
+
+async def test_a_call_is_protected_from_keyboard_interrupts(
+    run_sync: RunSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protected = []
+
+    def current_port() -> _bridge.Port | None:
+        protected.append(trio.lowlevel.currently_ki_protected())
+        return _port.current_port()
+
+    monkeypatch.setattr(_call, "current_port", current_port)
+    await run_sync(int)
+    assert protected == [True]
+
+
+async def test_one_system_task_of_the_run_delivers_calls_by_the_batch(
+    run_sync: RunSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+
+    def wake_waiters(calls: list[_bridge.Call]) -> None:
+        batches.append(len(calls))
+        _wake_waiters(calls)
+
+    _wake_waiters = _port._wake_waiters
+    monkeypatch.setattr(_port, "_wake_waiters", wake_waiters)
+    done = threading.Semaphore(0)
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(run_sync, done.release)
+        for _ in range(2):  # in this time each task has made its call
+            await trio.lowlevel.checkpoint()
+        for _ in range(100):  # the loop stands still until all have run
+            done.acquire()
+    assert sum(batches) == 100
+    assert len(batches) < 20
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    system_tasks = [task.name for nursery in root.child_nurseries for task in nursery.child_tasks]
+    system_tasks += [
+        inner.name
+        for nursery in root.child_nurseries
+        for task in nursery.child_tasks
+        for deeper in task.child_nurseries
+        for inner in deeper.child_tasks
+    ]
+    assert sum("_deliver_calls" in name for name in system_tasks) == 1
 
 
 async def test_a_call_is_a_checkpoint(run_sync: RunSync) -> None:

@@ -32,6 +32,7 @@ typedef struct {
   PyObject_HEAD
   dromon_port *port;  /* counted */
   dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
+  Py_ssize_t waiting; /* submitted calls that somebody waits for, and that were not given out */
   PyObject *abort_succeeded;
   PyObject *abort_failed;
 } PortObject;
@@ -53,6 +54,7 @@ typedef struct {
   PyObject *waiter;
   PyObject *after_abandoned;
   bool abandon_on_abort;
+  bool abandoned; /* the submitter's, like `waiter` */
 } CallObject;
 
 CallObject *bridge_call_of(dromon_task *task);

@@ -28,6 +28,7 @@ CallObject *bridge_call_new(bridge_state *state, PortObject *port, PyObject *wai
   call->waiter = Py_NewRef(waiter);
   call->after_abandoned = NULL;
   call->abandon_on_abort = abandon_on_abort;
+  call->abandoned = false;
   PyObject_GC_Track(call);
   return call;
 }
@@ -61,10 +62,31 @@ static void clear_inputs(CallObject *call) {
   Py_CLEAR(call->context);
 }
 
+/* What a function returned that turns out to be asynchronous: an exception in its place, as trio. */
+static PyObject *refuse_coroutine(PyObject *function, PyObject *coroutine) {
+  /* Closed, so that Python does not warn that it was never awaited. */
+  PyObject *closed = PyObject_CallMethod(coroutine, "close", NULL);
+  Py_DECREF(coroutine);
+  if (closed == NULL)
+    return NULL;
+  Py_DECREF(closed);
+  PyObject *name = PyObject_GetAttrString(function, "__qualname__");
+  if (name == NULL) {
+    PyErr_Clear();
+    name = Py_NewRef(function);
+  }
+  PyErr_Format(PyExc_TypeError,
+               "dromon expected a sync function, but %R appears to be asynchronous", name);
+  Py_DECREF(name);
+  return NULL;
+}
+
 void bridge_call_run(CallObject *call) {
   PyObject *value = NULL;
   if (PyContext_Enter(call->context) == 0) {
     value = PyObject_Call(call->function, call->arguments, NULL);
+    if (value != NULL && PyCoro_CheckExact(value))
+      value = refuse_coroutine(call->function, value);
     if (value == NULL)
       call->error = take_raised_exception();
     PyContext_Exit(call->context); /* cannot fail: it is the one that we entered */
@@ -87,10 +109,13 @@ void bridge_call_discard(CallObject *call) {
 static bool give_up(CallObject *call) {
   if (dromon_task_withdraw(&call->task) == 0) {
     clear_inputs(call); /* no worker looks at them any more */
+    call->port->waiting--;
     return true;
   }
   if (call->abandon_on_abort && dromon_task_abandon(&call->task) == 0) {
+    call->abandoned = true;
     Py_XSETREF(call->waiter, Py_XNewRef(call->after_abandoned));
+    call->port->waiting--;
     return true;
   }
   return false;

@@ -44,8 +44,10 @@ static CallObject *call_from_arguments(PyTypeObject *defining_class, const char 
 
 /* What submit and close return: the call if the core has taken it, else None. */
 static PyObject *handed_over(CallObject *call, int result) {
-  if (result == 0)
+  if (result == 0) {
+    call->port->waiting++;   /* for the port's own thread, which this is: nobody has looked yet */
     return (PyObject *)call; /* its other reference was taken before */
+  }
   Py_DECREF(call);
   Py_DECREF(call);
   Py_RETURN_NONE;

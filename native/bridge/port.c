@@ -1,7 +1,8 @@
 /* port.c - `Port`: where an event loop gets its finished calls. For the thread of that loop. */
 #include "bridge.h"
 
-#include <string.h>
+#include <stddef.h>
+#include <structmember.h>
 
 static PyObject *raise_errno(int result) {
   errno = -result;
@@ -24,6 +25,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   }
   self->port = port;
   self->taken = NULL;
+  self->waiting = 0;
   self->abort_succeeded = Py_NewRef(abort_succeeded);
   self->abort_failed = Py_NewRef(abort_failed);
   return (PyObject *)self;
@@ -57,6 +59,7 @@ static PyObject *port_take(PortObject *self, PyObject *argument) {
       return NULL;
     }
     self->taken = task->next;
+    self->waiting -= !call->abandoned;
     Py_DECREF(call); /* the port's reference */
   }
   return calls;
@@ -106,12 +109,19 @@ static PyMethodDef port_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef port_members[] = {
+    {"waiting", T_PYSSIZET, offsetof(PortObject, waiting), READONLY,
+     "How many calls are still to be delivered to somebody who waits."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot port_slots[] = {
     {Py_tp_doc, "Port(abort_succeeded, abort_failed)\n--\n\n"
                 "Carries finished calls from workers to one event loop.\n\n"
                 "The arguments are what Call.abort returns there."},
     {Py_tp_new, port_new},
     {Py_tp_methods, port_methods},
+    {Py_tp_members, port_members},
     {Py_tp_traverse, port_traverse},
     {Py_tp_dealloc, port_dealloc},
     {0, NULL},

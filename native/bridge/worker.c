@@ -41,7 +41,7 @@ static void worker_run(void *state, dromon_batch *batch) {
   dromon_task *task;
   while ((task = dromon_batch_next(batch)) != NULL) {
     CallObject *call = bridge_call_of(task);
-    if (task->state == DROMON_TASK_WITHDRAWN) {
+    if (dromon_task_is_withdrawn(task)) {
       Py_DECREF(call); /* the queue's reference */
       continue;
     }

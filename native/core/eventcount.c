@@ -49,6 +49,7 @@ void eventcount_notify(struct eventcount *eventcount) {
 }
 
 void eventcount_notify_all(struct eventcount *eventcount) {
+  /* acq_rel, all three, as in eventcount_notify. */
   uint64_t word = fetch_add_acq_rel(&eventcount->word, 0);
   uint64_t sleepers;
   while ((sleepers = sleepers_of(word)) > 0) {
@@ -76,6 +77,8 @@ static bool take_permit(struct eventcount *eventcount, uint64_t *word) {
 }
 
 void eventcount_retract(struct eventcount *eventcount) {
+  /* Relaxed: a first guess for the loop. acq_rel below, as every change of the word, so that it
+   * continues the release sequence that proof step 1 needs. */
   uint64_t word = load_relaxed(&eventcount->word);
   for (;;) {
     if (sleepers_of(word) > 0) {
@@ -88,6 +91,7 @@ void eventcount_retract(struct eventcount *eventcount) {
 }
 
 void eventcount_sleep(struct eventcount *eventcount) {
+  /* Acquire, pairs with the grant in eventcount_notify, as take_permit does. */
   uint64_t word = load_acquire(&eventcount->word);
   while (!take_permit(eventcount, &word)) {
     os_futex_wait(permits_word(eventcount), 0, NULL);

@@ -16,8 +16,9 @@ void injection_destroy(struct injection *injection) {
   ring_destroy(&injection->ring);
 }
 
-/* Both under the mutex. The count is relaxed: a pusher's Notify, which follows its unlock, orders it
- * for whoever is about to sleep. */
+/* Both under the mutex. The counter goes up relaxed: a pusher's Notify, which follows its unlock,
+ * orders it for whoever is about to sleep. It goes down by release, pairing with the acquire in
+ * injection_pop and injection_count: who sees a task gone from the list sees it in the ring. */
 static void overflow_append(struct injection *injection, dromon_task *task) {
   task->next = NULL;
   if (injection->overflow_head == NULL)
@@ -32,12 +33,13 @@ static dromon_task *overflow_remove_first(struct injection *injection) {
   dromon_task *task = injection->overflow_head;
   if (task != NULL) {
     injection->overflow_head = task->next;
-    store_relaxed(&injection->overflow_count, injection->overflow_count - 1);
+    store_release(&injection->overflow_count, injection->overflow_count - 1);
   }
   return task;
 }
 
 void injection_push(struct injection *injection, dromon_task *task) {
+  /* Relaxed: a stale answer costs the order of two tasks that were pushed at the same time. */
   if (load_relaxed(&injection->overflow_count) == 0 && ring_push(&injection->ring, task))
     return;
   pthread_mutex_lock(&injection->mutex);
@@ -60,18 +62,21 @@ static dromon_task *pop_overflow(struct injection *injection) {
     if (!ring_push(&injection->ring, task))
       break;
     injection->overflow_head = next;
-    store_relaxed(&injection->overflow_count, injection->overflow_count - 1);
+    store_release(&injection->overflow_count, injection->overflow_count - 1);
   }
   pthread_mutex_unlock(&injection->mutex);
   return oldest;
 }
 
 dromon_task *injection_pop(struct injection *injection) {
-  if (load_relaxed(&injection->overflow_count) > 0)
+  if (load_acquire(&injection->overflow_count) > 0) /* pairs with the releases above */
     return pop_overflow(injection);
   return ring_pop(&injection->ring);
 }
 
 uint64_t injection_count(const struct injection *injection) {
-  return ring_count(&injection->ring) + load_relaxed(&injection->overflow_count);
+  /* The list first: tasks move from there into the ring, and none must be missed on the way.
+   * Acquire, pairs with the releases above. */
+  uint64_t overflow = load_acquire(&injection->overflow_count);
+  return overflow + ring_count(&injection->ring);
 }

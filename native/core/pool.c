@@ -17,8 +17,9 @@ static void count_one(uint64_t *counter) {
 }
 
 static void set_phase(struct worker *worker, enum worker_phase phase) {
-  /* Release, pairs with the acquire in await_phase_after. */
+  /* Release, pairs with the acquire in await_start. */
   store_release(&worker->phase, phase);
+  os_futex_wake(&worker->phase, 1);
 }
 
 /* ---- Batches -------------------------------------------------------------------------------- */
@@ -38,11 +39,15 @@ static dromon_task *take_next(dromon_batch *batch) {
     batch->first = NULL;
     return task;
   }
-  struct worker *worker = batch->worker;
-  if (batch->tasks_left == 0 || os_now_ns() >= batch->deadline_ns ||
-      load_relaxed(&worker->pool->abandoned))
+  if (batch->tasks_left == 0 || os_now_ns() >= batch->deadline_ns)
     return NULL;
-  return injection_pop(&worker->pool->injection);
+  return injection_pop(&batch->worker->pool->injection);
+}
+
+/* Whether it is the closing task: the pool's own, and no task of its users'. */
+static bool is_last(const dromon_pool *pool, const dromon_task *task) {
+  /* Relaxed: the worker that runs it has seen it in `finish`, and for others any answer is no. */
+  return task == load_relaxed(&pool->last);
 }
 
 dromon_task *dromon_batch_next(dromon_batch *batch) {
@@ -52,13 +57,17 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
   /* The next task may take long: nobody shall wait that long for the last one's result. */
   notify_posted(batch);
   batch->tasks_left--;
-  count_one(task_start(task) ? &batch->worker->started : &batch->worker->withdrawn);
+  struct worker *worker = batch->worker;
+  uint64_t *counter = task_start(task) ? &worker->started : &worker->withdrawn;
+  if (!is_last(worker->pool, task))
+    count_one(counter);
   return task;
 }
 
 int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task) {
   /* Before the post: who has got the result finds it counted. */
-  count_one(&batch->worker->completed);
+  if (!is_last(batch->worker->pool, task))
+    count_one(&batch->worker->completed);
   /* Once posted the task is the consumer's, and the port may go with it: hence a reference first. */
   dromon_port_ref(port);
   int result = dromon_port_post(port, task);
@@ -78,11 +87,9 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
       .tasks_left = pool->batch_tasks,
       .deadline_ns = os_now_ns() + pool->batch_ns,
   };
-  set_phase(worker, WORKER_BUSY);
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
   notify_posted(&batch);
-  set_phase(worker, WORKER_IDLE);
 }
 
 /* ---- Workers -------------------------------------------------------------------------------- */
@@ -90,30 +97,26 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
 /* Drained, if a pop after this finds nothing. */
 static bool is_closed(const dromon_pool *pool) {
   /* Acquire, pairs with Exit: what submitters published is visible to that pop. */
-  return load_acquire(&pool->gate) == GATE_CLOSED || load_relaxed(&pool->abandoned);
-}
-
-static dromon_task *pop(dromon_pool *pool) {
-  return load_relaxed(&pool->abandoned) ? NULL : injection_pop(&pool->injection);
+  return load_acquire(&pool->gate) == GATE_CLOSED;
 }
 
 /* Waits for a task; NULL when it is time to leave. */
 static dromon_task *await_task(struct worker *worker) {
   dromon_pool *pool = worker->pool;
   struct eventcount *eventcount = &pool->eventcount;
-  dromon_task *task = pop(pool);
+  dromon_task *task = injection_pop(&pool->injection);
   bool searching = false;
   while (task == NULL) {
     eventcount_announce(eventcount, searching);
     bool closed = is_closed(pool);
-    task = pop(pool); /* Recheck */
+    task = injection_pop(&pool->injection); /* Recheck */
     if (task != NULL || closed) {
       eventcount_retract(eventcount);
     } else {
       count_one(&worker->parks);
       eventcount_sleep(eventcount);
       closed = is_closed(pool);
-      task = pop(pool);
+      task = injection_pop(&pool->injection);
     }
     searching = true;
     if (closed)
@@ -133,14 +136,9 @@ static void work(struct worker *worker, void *state) {
 /* The last worker runs the closing task before it leaves itself. */
 static void finish(struct worker *worker, void *state) {
   dromon_pool *pool = worker->pool;
-  /* acq_rel: the last one sees all that the others did. */
-  if (fetch_sub_acq_rel(&pool->alive, 1) == 1 && pool->last != NULL &&
-      !load_relaxed(&pool->abandoned)) {
-    run_batch(worker, state, pool->last);
-    /* The pool's own: no task of its users'. */
-    store_release(&worker->completed, worker->completed - 1);
-    store_release(&worker->started, worker->started - 1);
-  }
+  /* acq_rel: the last one sees all that the others did. Relaxed: is_closed has acquired `last`. */
+  if (fetch_sub_acq_rel(&pool->alive, 1) == 1 && load_relaxed(&pool->last) != NULL)
+    run_batch(worker, state, load_relaxed(&pool->last));
 }
 
 static void worker_main(void *argument) {
@@ -153,14 +151,13 @@ static void worker_main(void *argument) {
     worker->enter_result = pool->ops.enter(pool->ops_arg, worker->index, &state);
 
   if (worker->enter_result == 0) {
-    set_phase(worker, WORKER_IDLE);
-    os_futex_wake(&worker->phase, INT_MAX);
+    set_phase(worker, WORKER_ENTERED);
     work(worker, state);
     finish(worker, state);
     pool->ops.leave(state);
   }
   set_phase(worker, WORKER_LEFT);
-  os_futex_wake(&worker->phase, INT_MAX);
+  dromon_pool_unref(pool);
 }
 
 /* ---- Open ----------------------------------------------------------------------------------- */
@@ -207,14 +204,19 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
 static int start_worker(struct worker *worker, const dromon_pool_config *config) {
   char name[16];
   snprintf(name, sizeof name, "dromon-%u", worker->index);
-  return thread_start(&worker->thread, or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
-                      or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT), name, worker_main,
-                      worker);
+  dromon_pool_ref(worker->pool); /* the worker's, which drops it at its end */
+  int result = thread_start(
+      &worker->thread, or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
+      or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT), name, worker_main, worker);
+  if (result < 0)
+    dromon_pool_unref(worker->pool);
+  return result;
 }
 
-static void await_phase_after(const struct worker *worker, enum worker_phase phase) {
-  while (load_acquire(&worker->phase) == phase)
-    os_futex_wait(&worker->phase, phase, NULL);
+static void await_start(const struct worker *worker) {
+  /* Acquire, pairs with the release in set_phase. */
+  while (load_acquire(&worker->phase) == WORKER_STARTING)
+    os_futex_wait(&worker->phase, WORKER_STARTING, NULL);
 }
 
 /* Starts all workers or none: ends those that were started when one fails. */
@@ -228,7 +230,7 @@ static int start_workers(dromon_pool *pool, const dromon_pool_config *config) {
     started++;
   }
   for (uint32_t i = 0; i < started; i++) {
-    await_phase_after(&pool->workers[i], WORKER_STARTING);
+    await_start(&pool->workers[i]);
     if (result == 0)
       result = pool->workers[i].enter_result;
   }
@@ -290,43 +292,21 @@ int dromon_pool_submit(dromon_pool *pool, dromon_task *task) {
 }
 
 int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
+  /* acq_rel, with itself: of several closers one goes on. */
   if (exchange_acq_rel(&pool->closing, 1) == 1)
     return -EALREADY;
-  pool->last = last;
+  store_relaxed(&pool->last, last);           /* published by Close */
   fetch_or_acq_rel(&pool->gate, GATE_CLOSED); /* Close. acq_rel: who sees it sees `last` */
   eventcount_notify_all(&pool->eventcount);
   return 0;
 }
 
 int dromon_pool_join(dromon_pool *pool) {
-  if (load_relaxed(&pool->closing) == 0)
+  if (load_relaxed(&pool->closing) == 0) /* relaxed: it was the caller who closed it */
     return -EBUSY;
   for (uint32_t i = 0; i < pool->worker_count; i++)
     thread_join(&pool->workers[i].thread);
   return 0;
-}
-
-/* Waits until a worker has left, is inside a task, or the time is up. True if it has left. */
-static bool await_left(const struct worker *worker, uint64_t deadline_ns) {
-  /* In slices, because going from IDLE to BUSY wakes nobody. */
-  static const struct timespec slice = {.tv_nsec = 2000000};
-  uint32_t phase;
-  while ((phase = load_acquire(&worker->phase)) == WORKER_IDLE && os_now_ns() < deadline_ns)
-    os_futex_wait(&worker->phase, phase, &slice);
-  return phase == WORKER_LEFT;
-}
-
-int dromon_pool_abandon(dromon_pool *pool, uint64_t timeout_ns) {
-  store_release(&pool->abandoned, 1); /* pairs with the wake-up's acquire in eventcount_sleep */
-  fetch_or_acq_rel(&pool->gate, GATE_CLOSED);
-  eventcount_notify_all(&pool->eventcount);
-  uint64_t deadline_ns = os_now_ns() + timeout_ns;
-  int left = 0;
-  for (uint32_t i = 0; i < pool->worker_count; i++)
-    left += !await_left(&pool->workers[i], deadline_ns);
-  if (left > 0)
-    dromon_pool_ref(pool); /* theirs, for as long as the process lasts */
-  return left;
 }
 
 /* ---- Reading -------------------------------------------------------------------------------- */
@@ -339,7 +319,8 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
   };
   for (uint32_t i = 0; i < pool->worker_count; i++) {
     const struct worker *worker = &pool->workers[i];
-    /* In this order, so that their difference does not go below zero. */
+    /* In this order, acquire pairing with count_one, so that the difference is not below zero. The
+     * other loads are relaxed: they are counts, and order nothing. */
     uint64_t completed = load_acquire(&worker->completed);
     uint64_t started = load_relaxed(&worker->started);
     statistics->workers += load_relaxed(&worker->phase) != WORKER_LEFT;

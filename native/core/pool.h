@@ -31,8 +31,8 @@
 struct worker {
   _Alignas(CACHE_LINES) dromon_pool *pool;
   uint32_t index;
-  uint32_t phase;   /* enum worker_phase; a futex for open and abandon */
-  int enter_result; /* before phase READY */
+  uint32_t phase;   /* enum worker_phase; a futex for dromon_pool_open */
+  int enter_result; /* before phase ENTERED or LEFT */
   struct thread thread;
 
   /* Written by the worker alone, read by statistics. */
@@ -45,9 +45,8 @@ struct worker {
 
 enum worker_phase {
   WORKER_STARTING,
-  WORKER_IDLE, /* entered; looking for work or parked */
-  WORKER_BUSY, /* inside ops->run */
-  WORKER_LEFT,
+  WORKER_ENTERED,
+  WORKER_LEFT, /* or could not enter */
 };
 
 struct dromon_batch {
@@ -63,10 +62,9 @@ struct dromon_pool {
   struct eventcount eventcount;
   _Alignas(CACHE_LINES) uint64_t gate;
   _Alignas(CACHE_LINES) uint32_t references;
-  uint32_t alive;     /* workers that have not begun to leave */
-  uint32_t closing;   /* 1: dromon_pool_close was called */
-  uint32_t abandoned; /* 1: leave without draining */
-  dromon_task *last;  /* run by the last worker */
+  uint32_t alive;    /* workers that have not begun to leave */
+  uint32_t closing;  /* 1: dromon_pool_close was called */
+  dromon_task *last; /* run by the last worker, and in no count */
   dromon_ops ops;
   void *ops_arg;
   uint32_t batch_tasks;

@@ -28,6 +28,11 @@ int dromon_task_finish(dromon_task *task) {
   return move(task, DROMON_TASK_RUNNING, DROMON_TASK_DONE) ? 0 : -ECANCELED;
 }
 
+int dromon_task_is_withdrawn(const dromon_task *task) {
+  /* Relaxed: a submitter withdraws before a worker comes across the task, or never (task_start). */
+  return load_relaxed(&task->state) == DROMON_TASK_WITHDRAWN;
+}
+
 int dromon_task_withdraw(dromon_task *task) {
   return move(task, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN) ? 0 : -EBUSY;
 }

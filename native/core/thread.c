@@ -83,12 +83,18 @@ static int learn(const struct thread *thread, struct identity *identity) {
 
 /* ---- Release, and its undoing --------------------------------------------------------------- */
 
-static int take_back(const struct identity *identity) {
-  os_set_clear_tid(identity->clear_tid_word);
+/* Makes the robust list and the rseq area those of the calling thread. */
+static int claim(const struct identity *identity) {
   int result = os_set_robust_list(identity->robust_list, identity->robust_list_length);
   if (result == 0 && identity->rseq != NULL)
     result = os_rseq_register(identity->rseq, identity->rseq_length);
   return result;
+}
+
+static void take_back(const struct identity *identity) {
+  os_set_clear_tid(identity->clear_tid_word);
+  /* Both were this thread's a moment ago. Without rseq libc would ask the kernel for the CPU. */
+  (void)claim(identity);
 }
 
 static int release(struct thread *thread, const struct identity *identity) {
@@ -125,9 +131,7 @@ static int adopt(struct thread *thread, const struct identity *identity) {
   while ((alive = load_acquire(&thread->incubator_alive)) != 0)
     os_futex_wait_shared(&thread->incubator_alive, alive);
 
-  int result = os_set_robust_list(identity->robust_list, identity->robust_list_length);
-  if (result == 0 && identity->rseq != NULL)
-    result = os_rseq_register(identity->rseq, identity->rseq_length);
+  int result = claim(identity);
   if (result == 0 && !libc_knows_us())
     result = -ESRCH;
   return result;

@@ -220,9 +220,9 @@ static void each_notify_wakes_one_thread(void) {
 
 /* ---- Stress --------------------------------------------------------------------------------- */
 
-/* Producers publish into a ring, consumers wait as a pool's workers do. A producer goes on only when
- * its last few items were received, so that the queue is empty most of the time, everybody is about
- * to sleep most of the time, and one lost wake-up stops all. */
+/* Producers publish into a ring, consumers wait as a pool's workers do. A producer goes on only
+ * when its last few items were received, so that the queue is empty most of the time, everybody is
+ * about to sleep most of the time, and one lost wake-up stops all. */
 struct stress {
   struct eventcount *eventcount;
   struct ring ring;

@@ -50,6 +50,13 @@ static void only_a_running_task_is_abandoned(void) {
   check_step(dromon_task_abandon, DROMON_TASK_RUNNING, DROMON_TASK_ABANDONED, -EALREADY);
 }
 
+static void only_a_withdrawn_task_says_so(void) {
+  for (uint32_t state = DROMON_TASK_QUEUED; state <= DROMON_TASK_ABANDONED; state++) {
+    dromon_task task = task_in(state);
+    CHECK_EQ(dromon_task_is_withdrawn(&task), state == DROMON_TASK_WITHDRAWN);
+  }
+}
+
 /* ---- Races ---------------------------------------------------------------------------------- */
 
 enum { TASKS = 64 };
@@ -119,6 +126,7 @@ int main(void) {
   RUN(only_a_running_task_finishes);
   RUN(only_a_queued_task_is_withdrawn);
   RUN(only_a_running_task_is_abandoned);
+  RUN(only_a_withdrawn_task_says_so);
   RUN(of_start_and_withdraw_exactly_one_wins);
   RUN(of_finish_and_abandon_exactly_one_wins);
   return 0;

@@ -126,8 +126,8 @@ static inline void relax(unsigned *step) {
     nanosleep(&(struct timespec){.tv_nsec = 10000}, NULL);
 }
 
-/* Waits until another thread has raised `*count` to `least`: awake at first, as in relax, then asleep,
- * since on a loaded machine a look now and then would come late each time. */
+/* Waits until another thread has raised `*count` to `least`: awake at first, as in relax, then
+ * asleep, since on a loaded machine a look now and then would come late each time. */
 static inline void await_count(const uint32_t *count, uint32_t least) {
   uint32_t now;
   for (unsigned step = 0; (now = load_acquire(count)) < least; step++) {
@@ -143,8 +143,8 @@ static inline void raise_count(uint32_t *count, uint32_t by) {
   os_futex_wake(count, INT_MAX);
 }
 
-/* Lets a pseudo-random while pass, from nothing to about a microsecond and mostly short, so that two
- * threads that go round in step meet at ever different points. */
+/* Lets a pseudo-random while pass, from nothing to about a microsecond and mostly short, so that
+ * two threads that go round in step meet at ever different points. */
 static inline void dither(unsigned *seed) {
   *seed = *seed * 1664525u + 1013904223u;
   unsigned bits = *seed >> 28; /* 0 to 15 */

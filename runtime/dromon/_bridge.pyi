@@ -14,6 +14,8 @@ class Call:
 
 @final
 class Port:
+    @property
+    def waiting(self) -> int: ...
     def __init__(self, abort_succeeded: Abort, abort_failed: Abort) -> None: ...
     def fileno(self) -> int: ...
     def take(self, most: int, /) -> list[Call]: ...
@@ -25,7 +27,7 @@ class Pool:
     def submit(
         self,
         port: Port,
-        waiter: Task,
+        waiter: Task | None,
         function: Callable[..., object],
         arguments: tuple[object, ...],
         abandon_on_abort: bool,
@@ -34,7 +36,7 @@ class Pool:
     def close(
         self,
         port: Port,
-        waiter: Task,
+        waiter: Task | None,
         function: Callable[..., object],
         arguments: tuple[object, ...],
         abandon_on_abort: bool,

@@ -18,13 +18,14 @@ from trio.lowlevel import (
 )
 
 from ._errors import ClosedPoolError
-from ._port import current_port
+from ._port import current_port, deliver_rest, new_port
 from ._worker import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import trio
+    from trio.lowlevel import Task
 
     from . import _bridge
 
@@ -49,8 +50,28 @@ async def run_call(
         sync_fn = named(thread_name, sync_fn)
     if limiter is not None:
         return await _run_limited(pool, sync_fn, args, abandon, limiter)
-    call = _submit(pool, sync_fn, args, abandon)
+    port = current_port()
+    if port is None:
+        return await _run_alone(pool, sync_fn, args)
+    call = _submit(pool, port, current_task(), sync_fn, args, abandon)
     result: RetT = await wait_task_rescheduled(call.abort)
+    return result
+
+
+async def _run_alone(
+    pool: _bridge.Pool, sync_fn: Callable[..., RetT], args: tuple[object, ...]
+) -> RetT:
+    """Make a call at the very end of a run, when no system task can deliver it.
+
+    Only shielded code gets so far, so cancellation is of no concern.
+    """
+    port = new_port()
+    try:
+        call = _submit(pool, port, None, sync_fn, args, False)
+        await deliver_rest(port)
+    finally:
+        port.close()
+    result: RetT = call.unwrap()
     return result
 
 
@@ -74,7 +95,10 @@ async def _run_limited(
     await limiter.acquire_on_behalf_of(borrower)
     call = None
     try:
-        call = _submit(pool, sync_fn, args, abandon)
+        port = current_port()
+        if port is None:
+            return await _run_alone(pool, sync_fn, args)
+        call = _submit(pool, port, current_task(), sync_fn, args, abandon)
         call.after_abandoned = release_later
         result: RetT = await wait_task_rescheduled(call.abort)
         return result
@@ -84,30 +108,40 @@ async def _run_limited(
 
 
 def _submit(
-    pool: _bridge.Pool, sync_fn: Callable[..., object], args: tuple[object, ...], abandon: bool
+    pool: _bridge.Pool,
+    port: _bridge.Port,
+    waiter: Task | None,
+    sync_fn: Callable[..., object],
+    args: tuple[object, ...],
+    abandon: bool,
 ) -> _bridge.Call:
+    call: _bridge.Call | None
     if current_async_library_cvar.get(None) is not None:
         # The worker is not inside an async library, whatever this task's context says.
-        return copy_context().run(_submit_outside, pool, sync_fn, args, abandon)
-    call = pool.submit(current_port(), current_task(), sync_fn, args, abandon)
+        context = copy_context()
+        context.run(current_async_library_cvar.set, None)
+        call = context.run(pool.submit, port, waiter, sync_fn, args, abandon)
+    else:
+        call = pool.submit(port, waiter, sync_fn, args, abandon)
     if call is None:
         raise ClosedPoolError("the pool is closed")
     return call
 
 
-def _submit_outside(
-    pool: _bridge.Pool, sync_fn: Callable[..., object], args: tuple[object, ...], abandon: bool
-) -> _bridge.Call:
-    current_async_library_cvar.set(None)
-    return _submit(pool, sync_fn, args, abandon)
-
-
+@enable_ki_protection
 async def close_pool(pool: _bridge.Pool) -> bool:
     """Refuse later calls and wait, cancelled or not, until all accepted ones have ended.
 
     Returns False, at once, if the pool was closed already.
     """
-    call = pool.close(current_port(), current_task(), _last_call, (), False)
+    port = current_port()
+    if port is None:  # the end of the run, see _run_alone
+        port = new_port()
+        call = pool.close(port, None, _last_call, (), False)
+        await deliver_rest(port)
+        port.close()
+        return call is not None
+    call = pool.close(port, current_task(), _last_call, (), False)
     if call is None:
         return False
     # It can't be withdrawn: its turn comes only when there is nothing else to wait for.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import operator
 import os
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 import attrs
 from trio.lowlevel import checkpoint, enable_ki_protection
@@ -17,6 +16,7 @@ from ._call import close_pool, run_call
 from ._cpus import usable_cpus
 from ._errors import SpawnError
 from ._native import ffi, lib
+from ._port import current_port
 from ._worker import worker_name
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
 
 WORKERS_VARIABLE: Final = "DROMON_WORKERS"
-
-# How long the end of the process waits for idle workers to leave; they take well under 1 ms each.
-EXIT_GRACE_NS: Final = 1_000_000_000
 
 
 @attrs.frozen
@@ -93,12 +90,23 @@ class Pool:
     several threads at once.
     """
 
-    def __init__(self, workers: int) -> None:
-        self._core = _open_core(workers)
-        self._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", self._core)))
-        self._workers = workers
-        self._joined = False
-        _open_pools.add(self)
+    def __init__(self) -> None:
+        raise TypeError("a Pool is made by dromon.open_pool()")
+
+    _core: Any  # cffi's dromon_pool *
+    _bridge: _bridge.Pool
+    _workers: int
+    _joined: bool
+
+    @classmethod
+    def _open(cls, workers: int) -> Pool:
+        pool = cls.__new__(cls)
+        pool._core = _open_core(workers)
+        pool._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", pool._core)))
+        pool._workers = workers
+        pool._joined = False
+        _open_pools.add(pool)
+        return pool
 
     @enable_ki_protection
     async def run_sync(
@@ -176,6 +184,7 @@ class Pool:
             guard_size=worker.guard_size,
         )
 
+    @enable_ki_protection
     async def _aclose(self) -> None:
         if await close_pool(self._bridge):
             lib.dromon_pool_join(self._core)
@@ -186,8 +195,8 @@ class Pool:
 _open_pools: set[Pool] = set()
 
 
-def _open_core(workers: int) -> object:
-    """Start the workers; the core pool they belong to, freed when it is garbage."""
+def _open_core(workers: int) -> Any:
+    """Start the workers, and return the core pool that they belong to, as a counted pointer."""
     ops, ops_arg = _bridge.worker_table()
     config = ffi.new(
         "dromon_pool_config *",
@@ -208,7 +217,10 @@ def check_workers(workers: int | None) -> int:
     """Return how many workers to start: `usable_cpus` for None."""
     if workers is None:
         return usable_cpus()
-    count = operator.index(workers)
+    try:
+        count = operator.index(workers)
+    except TypeError:
+        raise TypeError(f"workers must be an integer or None, not {workers!r}") from None
     if not 1 <= count <= lib.DROMON_WORKERS_MAX:
         raise ValueError(f"workers must be from 1 to {lib.DROMON_WORKERS_MAX}, not {count}")
     return count
@@ -238,9 +250,12 @@ def open_pool(workers: int | None = None) -> AbstractAsyncContextManager[Pool]:
 
 
 @asynccontextmanager
+@enable_ki_protection
 async def _open_pool(workers: int) -> AsyncIterator[Pool]:
     await checkpoint()
-    pool = Pool(workers)
+    # First, so that closing needs no descriptor that might not be there.
+    current_port()
+    pool = Pool._open(workers)
     try:
         yield pool
     finally:
@@ -259,7 +274,7 @@ def default_pool() -> Pool:
     if _default_pool is None:
         with _default_pool_lock:
             if _default_pool is None:
-                _default_pool = Pool(_default_workers())
+                _default_pool = Pool._open(_default_workers())
     return _default_pool
 
 
@@ -275,17 +290,7 @@ def _default_workers() -> int:
         ) from None
 
 
-# ---- The end of the process, and its forks -------------------------------------------------------
-
-
-@atexit.register
-def _abandon_pools() -> None:
-    """Let idle workers leave before the interpreter goes, and leave busy ones behind.
-
-    As with trio's threads, work that was abandoned does not keep the process from ending.
-    """
-    for pool in list(_open_pools):
-        lib.dromon_pool_abandon(pool._core, EXIT_GRACE_NS)
+# ---- Forks ---------------------------------------------------------------------------------------
 
 
 def _forget_pools() -> None:
@@ -295,7 +300,6 @@ def _forget_pools() -> None:
     _default_pool_lock = threading.Lock()
     for pool in _open_pools:
         lib.dromon_pool_close(pool._core, ffi.NULL)
-        lib.dromon_pool_ref(pool._core)  # its memory is never freed: stacks of the parent's threads
         pool._joined = True
     _open_pools.clear()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import cast
 
 from outcome import Outcome
+from trio import CancelScope
 from trio.lowlevel import (
     Abort,
     RunVar,
@@ -25,18 +26,29 @@ from . import _bridge
 # Most calls that are delivered before other tasks of the loop get their turn.
 DELIVER_AT_MOST = 256
 
-_port_of_run: RunVar[_bridge.Port] = RunVar("dromon port")
+# None at the end of a run, when trio no longer runs system tasks.
+_port_of_run: RunVar[_bridge.Port | None] = RunVar("dromon port")
 
 
-def current_port() -> _bridge.Port:
-    """The port of the current trio run."""
+def new_port() -> _bridge.Port:
+    """A port whose calls trio can abort."""
+    return _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+
+
+def current_port() -> _bridge.Port | None:
+    """The port of the current trio run; None if the run is too near its end to serve one."""
     try:
         return _port_of_run.get()
     except LookupError:
-        port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
-        _port_of_run.set(port)
+        port = new_port()
+    try:
         spawn_system_task(_deliver_calls, port)
-        return port
+    except RuntimeError:  # trio finalises async generators, and system tasks are over
+        port.close()
+        _port_of_run.set(None)
+        return None
+    _port_of_run.set(port)
+    return port
 
 
 async def _deliver_calls(port: _bridge.Port) -> None:
@@ -44,13 +56,29 @@ async def _deliver_calls(port: _bridge.Port) -> None:
     try:
         while True:
             await wait_readable(port.fileno())
-            while len(calls := port.take(DELIVER_AT_MOST)) == DELIVER_AT_MOST:
-                _wake_waiters(calls)
-                await checkpoint()
-            _wake_waiters(calls)
-            del calls  # an idle loop holds on to nothing
+            await _deliver_ready(port)
     finally:
+        # System tasks are cancelled as soon as the main task has ended. Others of them may still
+        # wait for calls that cannot be cancelled.
+        await deliver_rest(port)
+        _port_of_run.set(None)
         port.close()
+
+
+async def deliver_rest(port: _bridge.Port) -> None:
+    """Deliver, cancelled or not, until nobody waits for a call of this port any longer."""
+    with CancelScope(shield=True):
+        await _deliver_ready(port)
+        while port.waiting > 0:
+            await wait_readable(port.fileno())
+            await _deliver_ready(port)
+
+
+async def _deliver_ready(port: _bridge.Port) -> None:
+    while len(calls := port.take(DELIVER_AT_MOST)) == DELIVER_AT_MOST:
+        _wake_waiters(calls)
+        await checkpoint()
+    _wake_waiters(calls)
 
 
 def _wake_waiters(calls: list[_bridge.Call]) -> None:

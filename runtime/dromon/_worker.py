@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +25,11 @@ def enter(index: int) -> None:
     Without one, each task that asks for the current thread would make and leave a dummy there.
     """
     threading.current_thread().name = worker_name(index)
+    # As threading.Thread does: coverage and debuggers set these.
+    if (trace := threading.gettrace()) is not None:
+        sys.settrace(trace)
+    if (profile := threading.getprofile()) is not None:
+        sys.setprofile(profile)
 
 
 def leave() -> None:
@@ -33,12 +40,14 @@ def leave() -> None:
 
 def named(thread_name: str, function: Callable[..., RetT]) -> Callable[..., RetT]:
     """Wrap a function so that the thread that runs it bears `thread_name` meanwhile."""
+    if not isinstance(thread_name, str):
+        raise TypeError(f"thread_name must be a string or None, not {thread_name!r}")
 
     def run_named(*args: object) -> RetT:
         thread = threading.current_thread()
         own_name = thread.name
-        _rename(thread, thread_name)
         try:
+            _rename(thread, thread_name)
             return function(*args)
         finally:
             _rename(thread, own_name)
@@ -48,5 +57,7 @@ def named(thread_name: str, function: Callable[..., RetT]) -> Callable[..., RetT
 
 def _rename(thread: threading.Thread, name: str) -> None:
     thread.name = name
-    # Before Python 3.14 that is only Python's name. The kernel cuts its own to 15 bytes.
-    Path("/proc/thread-self/comm").write_bytes(name.encode())
+    # Before Python 3.14 that is only Python's name. The kernel cuts its own to 15 bytes; where it
+    # cannot be written (no /proc), the name is not worth an error.
+    with suppress(OSError):
+        Path("/proc/thread-self/comm").write_bytes(name.encode(errors="replace"))

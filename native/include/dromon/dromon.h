@@ -71,6 +71,9 @@ DROMON_API int dromon_task_withdraw(dromon_task *task);
  * finished (its completion is on the way) or does not run. */
 DROMON_API int dromon_task_abandon(dromon_task *task);
 
+/* For the worker that was handed `task`: 1 if it was withdrawn, else 0. */
+DROMON_API int dromon_task_is_withdrawn(const dromon_task *task);
+
 /* ---- Completion ports -----------------------------------------------------------------------
  *
  * A port carries finished tasks from any number of workers to one consumer (an event loop) and
@@ -117,8 +120,8 @@ typedef struct dromon_ops {
 } dromon_ops;
 
 /* The next task of this batch, or NULL when there is none or the batch has used up its count or its
- * time. Its state is RUNNING: run it and end it by dromon_batch_post; or WITHDRAWN: then only let go
- * of it. The first call always gives a task. */
+ * time. Unless dromon_task_is_withdrawn, it is RUNNING: run it and end it by dromon_batch_post. A
+ * withdrawn one is only to be let go of. The first call always gives a task. */
 DROMON_API dromon_task *dromon_batch_next(dromon_batch *batch);
 
 /* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task begins
@@ -141,10 +144,14 @@ typedef struct dromon_pool_config {
 
 /* Starts the workers and waits until each has entered. On failure nothing is left behind. Fails
  * with -EINVAL (a value out of range), -ENOMEM, -EAGAIN (a limit on threads), or what `enter`
- * answered. */
+ * answered.
+ *
+ * Where libc is glibc, do not call its setuid, setgid, setgroups and their kin in another thread
+ * meanwhile: a worker that is just being made could keep the old rights, or the call could hang. */
 DROMON_API int dromon_pool_open(const dromon_pool_config *config, dromon_pool **pool);
 DROMON_API void dromon_pool_ref(dromon_pool *pool);
-/* The last reference must not be dropped before the pool was closed and joined, or abandoned. */
+/* The workers hold references of their own: a pool that was not closed stays, with its threads, until
+ * the process ends. */
 DROMON_API void dromon_pool_unref(dromon_pool *pool);
 
 /* Queues `task`. Never blocks on a full queue and never loses a task: 0, or -ESHUTDOWN if the pool
@@ -156,13 +163,9 @@ DROMON_API int dromon_pool_submit(dromon_pool *pool, dromon_task *task);
  * Join afterwards. */
 DROMON_API int dromon_pool_close(dromon_pool *pool, dromon_task *last);
 
-/* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. */
+/* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. 0, or
+ * -EBUSY if the pool is not closed. */
 DROMON_API int dromon_pool_join(dromon_pool *pool);
-
-/* For the end of the process: refuses later submissions, leaves queued tasks unrun, and waits until
- * every worker that is not inside a task has left, `timeout_ns` at most. Workers inside a task are
- * left alone. Returns how many workers are left. The pool can't be joined afterwards. */
-DROMON_API int dromon_pool_abandon(dromon_pool *pool, uint64_t timeout_ns);
 
 typedef struct dromon_pool_statistics {
   uint32_t workers;   /* started and not yet ended */
