@@ -97,7 +97,7 @@ def printed(tree: Path) -> str:
 def test_the_totals_are_those_of_the_files(report: dict[str, Any]) -> None:
     digests = sum(int(hashlib.sha256(content).hexdigest(), 16) for content in CONTENTS)
     rows = report["rows"]
-    assert [row["way"] for row in rows] == [*WATCHED, "ceiling: 2 bare forked processes"]
+    assert [row["way"] for row in rows] == [*WATCHED, "ceiling: 2 bare forks"]
     for row in rows:
         assert row["files"] == len(CONTENTS)
         assert row["bytes"] == sum(map(len, CONTENTS))
@@ -122,7 +122,7 @@ def test_the_lateness_of_the_loop_is_known_for_each_way_but_the_ceiling(
 def test_the_report_tells_what_it_was_measured_on(tree: Path) -> None:
     report = demo_json(tree, "--workers=3")
     assert report["path"] == str(tree)
-    assert report["rows"][-1]["way"] == "ceiling: 3 bare forked processes"
+    assert report["rows"][-1]["way"] == "ceiling: 3 bare forks"
     assert [worker["name"] for worker in report["workers"]] == ["dromon-0", "dromon-1", "dromon-2"]
     assert len({worker["tid"] for worker in report["workers"]}) == 3
     assert {worker["spawn"] for worker in report["workers"]} <= {"clone3", "pthread"}
@@ -209,7 +209,7 @@ def test_a_number_of_workers_that_makes_no_sense_is_an_error(tmp_path: Path, wor
 
 
 def test_the_table_has_a_line_for_each_way(printed: str) -> None:
-    for way in [*WATCHED, "ceiling: 2 bare forked processes"]:
+    for way in [*WATCHED, "ceiling: 2 bare forks"]:
         assert any(line.startswith(way) for line in printed.splitlines())
     assert "median of 3 rounds" in printed
     assert "All agree. Unreadable: 0." in printed

@@ -73,7 +73,8 @@ async def measure(
       bar (Bar): Shows how far it is.
 
     Returns:
-      The rounds of each way, those of ``serial`` first, and the workers of the pool.
+      The rounds of each way, those of ``serial`` first and of the ceiling last, and the workers of
+      the pool.
     """
     workers = len(channels)
 
@@ -90,7 +91,7 @@ async def measure(
             # in the queue while its result is on the way.
             driven("dromon pool", pool.run_sync, workers * 2),
             _Way(
-                f"ceiling: {workers} bare forked processes",
+                f"ceiling: {workers} bare forks",
                 workers,
                 lambda: run_forked(channels, bar),
                 watched=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import statistics
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ HEADINGS: Final = (
     "s",
     "MB/s",
     "speed\nup",
+    "of the\nceiling",
     "loop\nlate\np50 ms",
     "loop\nlate\np99 ms",
 )
@@ -37,7 +39,7 @@ HEADINGS: Final = (
 
 @attrs.frozen
 class Row:
-    """The median round of one way."""
+    """The median round of one way, and how it compares: medians of the ratios within a round."""
 
     way: str
     calls_at_once: int
@@ -48,12 +50,14 @@ class Row:
     seconds: float
     mb_per_second: float
     speed_up: float
+    of_the_ceiling: float
     loop_late_p50_ms: float | None
     loop_late_p99_ms: float | None
 
     @classmethod
-    def of(cls, median: Round, serial: Round) -> Row:
-        """Make the row of a way from its median round and that of the serial way."""
+    def of(cls, rounds: Sequence[Round], serial: Sequence[Round], ceiling: Sequence[Round]) -> Row:
+        """Make the row of a way from its rounds and those of the two that it is compared with."""
+        median = sorted(rounds, key=lambda each: each.seconds)[len(rounds) // 2]
         work = median.work
         return cls(
             way=median.way,
@@ -64,7 +68,8 @@ class Row:
             sha256_sum=f"{work.digest:064x}",
             seconds=median.seconds,
             mb_per_second=work.read / MEGA / median.seconds,
-            speed_up=serial.seconds / median.seconds,
+            speed_up=_times_faster(rounds, serial),
+            of_the_ceiling=_times_faster(rounds, ceiling),
             loop_late_p50_ms=_percentile_ms(median.lateness, 50),
             loop_late_p99_ms=_percentile_ms(median.lateness, 99),
         )
@@ -126,12 +131,12 @@ class Report:
         works = [each.work for way in rounds for each in way]
         # A file that goes away after the survey fails in every way; it is reported once.
         failures = [*tree.unreadable, *(each for work in works for each in work.unreadable)]
-        medians = [_median(way) for way in rounds]
+        serial, ceiling = rounds[0], rounds[-1]
         return cls(
             path=path,
             unreadable=list({each.path: each for each in failures}.values()),
             rounds=ROUNDS,
-            rows=[Row.of(median, serial=medians[0]) for median in medians],
+            rows=[Row.of(way, serial, ceiling) for way in rounds],
             agree=len({(work.files, work.read, work.compressed, work.digest) for work in works})
             == 1,
             workers=[Worker(each.name, each.tid, each.spawn, each.spawn_error) for each in workers],
@@ -172,6 +177,7 @@ def _cells(row: Row) -> Iterator[str]:
     yield f"{row.seconds:.3f}"
     yield f"{row.mb_per_second:.1f}"
     yield f"{row.speed_up:.2f}"
+    yield f"{row.of_the_ceiling:.2f}"
     for milliseconds in (row.loop_late_p50_ms, row.loop_late_p99_ms):
         yield "" if milliseconds is None else f"{milliseconds:.2f}"
 
@@ -216,8 +222,9 @@ def _gil_enabled() -> bool:
     return True
 
 
-def _median(rounds: Sequence[Round]) -> Round:
-    return sorted(rounds, key=lambda each: each.seconds)[len(rounds) // 2]
+def _times_faster(rounds: Sequence[Round], than: Sequence[Round]) -> float:
+    ratios = [b.seconds / a.seconds for a, b in zip(rounds, than, strict=True)]
+    return statistics.median(ratios)
 
 
 def _percentile_ms(seconds: Sequence[float], percent: int) -> float | None:
