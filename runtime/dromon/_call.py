@@ -13,7 +13,6 @@ from trio.lowlevel import (
     Abort,
     checkpoint_if_cancelled,
     current_task,
-    enable_ki_protection,
     wait_task_rescheduled,
 )
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 RetT = TypeVar("RetT")
 
 
-@enable_ki_protection
 async def run_call(
     pool: _bridge.Pool,
     sync_fn: Callable[..., RetT],
@@ -41,7 +39,10 @@ async def run_call(
     abandon_on_cancel: bool,
     limiter: trio.CapacityLimiter | None,
 ) -> RetT:
-    """What `Pool.run_sync` and `dromon.to_thread.run_sync` do; described at the first."""
+    """What `Pool.run_sync` and `dromon.to_thread.run_sync` do; described at the first.
+
+    They protect it, and all that it calls here, from KeyboardInterrupt.
+    """
     await checkpoint_if_cancelled()
     abandon = bool(abandon_on_cancel)
     if not callable(sync_fn):
@@ -128,11 +129,11 @@ def _submit(
     return call
 
 
-@enable_ki_protection
 async def close_pool(pool: _bridge.Pool) -> bool:
     """Refuse later calls and wait, cancelled or not, until all accepted ones have ended.
 
-    Returns False, at once, if the pool was closed already.
+    Returns False, at once, if the pool was closed already. The caller protects it from
+    KeyboardInterrupt.
     """
     port = current_port()
     if port is None:  # the end of the run, see _run_alone
