@@ -94,7 +94,7 @@ void eventcount_sleep(struct eventcount *eventcount) {
   /* Acquire, pairs with the grant in eventcount_notify, as take_permit does. */
   uint64_t word = load_acquire(&eventcount->word);
   while (!take_permit(eventcount, &word)) {
-    os_futex_wait(permits_word(eventcount), 0, NULL);
+    os_futex_wait(permits_word(eventcount), 0);
     word = load_acquire(&eventcount->word);
   }
 }

@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The abort signature that glibc's rseq registration uses (sysdeps/unix/sysv/linux/<arch>/bits/rseq.h);
@@ -20,9 +21,8 @@ static long negative_errno(long result) {
   return result < 0 ? -errno : result;
 }
 
-int os_futex_wait(const uint32_t *word, uint32_t expected, const struct timespec *timeout) {
-  return (int)negative_errno(
-      syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0));
+int os_futex_wait(const uint32_t *word, uint32_t expected) {
+  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0));
 }
 
 int os_futex_wait_shared(const uint32_t *word, uint32_t expected) {

@@ -10,12 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <time.h>
 
-/* Sleeps while `*word == expected`, until a wake. Returns 0, -EAGAIN (it differed), -EINTR, or
- * -ETIMEDOUT; callers re-check their condition in a loop whatever it was. `timeout` is relative,
- * NULL for ever. */
-int os_futex_wait(const uint32_t *word, uint32_t expected, const struct timespec *timeout);
+/* Sleeps while `*word == expected`, until a wake. Returns 0, -EAGAIN (it differed) or -EINTR; callers
+ * re-check their condition in a loop whatever it was. */
+int os_futex_wait(const uint32_t *word, uint32_t expected);
 
 /* As os_futex_wait, for a word that the kernel itself clears and wakes at a thread's end: that wake
  * is keyed as shared, and a private wait would sleep for ever. */

@@ -216,7 +216,7 @@ static int start_worker(struct worker *worker, const dromon_pool_config *config)
 static void await_start(const struct worker *worker) {
   /* Acquire, pairs with the release in set_phase. */
   while (load_acquire(&worker->phase) == WORKER_STARTING)
-    os_futex_wait(&worker->phase, WORKER_STARTING, NULL);
+    os_futex_wait(&worker->phase, WORKER_STARTING);
 }
 
 /* Starts all workers or none: ends those that were started when one fails. */

@@ -272,9 +272,19 @@ static void one_worker_that_can_not_enter_fails_the_open(void) {
   memset(&seen, 0, sizeof seen);
 }
 
+static rlim_t bytes_mapped(void) {
+  unsigned long pages;
+  FILE *file = fopen("/proc/self/statm", "r");
+  CHECK(file != NULL);
+  CHECK_EQ(fscanf(file, "%lu", &pages), 1);
+  fclose(file);
+  return pages * os_page_size();
+}
+
 /* So little address space that some of the stacks fit, and not all. */
 static void open_with_little_memory(void) {
-  struct rlimit limit = {.rlim_cur = 256u << 20, .rlim_max = 256u << 20};
+  rlim_t some_more = bytes_mapped() + (100 << 20);
+  struct rlimit limit = {.rlim_cur = some_more, .rlim_max = some_more};
   CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
   dromon_pool_config config = config_of(64);
   config.stack_size = 16u << 20;
@@ -926,8 +936,8 @@ static void run_anywhere(void) {
   RUN(pools_live_side_by_side);
 }
 
-/* These count what the process holds, or fork, or limit its memory; and ThreadSanitizer has a thread
- * and mappings of its own. */
+/* These count what the process holds, or fork, or limit its memory; and ThreadSanitizer has a
+ * thread and mappings of its own. */
 static void run_where_nothing_else_is_in_the_process(void) {
   RUN(a_value_out_of_range_is_refused);
   RUN(ops_that_lack_a_function_are_refused);

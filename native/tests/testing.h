@@ -134,7 +134,7 @@ static inline void await_count(const uint32_t *count, uint32_t least) {
     if (step < 2000)
       __asm__ volatile("" ::: "memory");
     else
-      os_futex_wait(count, now, NULL);
+      os_futex_wait(count, now);
   }
 }
 
