@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._bar import Bar
 
 # Bytes read at once, so that a large file needs no more memory than a small one.
-CHUNK: Final = 1 << 16
+CHUNK: Final = 1 << 20
 
 
 @attrs.frozen
