@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = 3
 
-# Seconds that the watching task sleeps at a time: it takes CPU from the way that it watches, and the
-# bare processes have nobody who does.
+# Seconds that the watching task sleeps at a time: it takes CPU from the way that it watches, and
+# the bare processes have nobody who does.
 NAP: Final = 0.005
 
 
