@@ -116,12 +116,11 @@ static inline void threads_join(struct threads *threads) {
 
 /* One step of waiting for another thread, of which `step` counts how many went before. Spins at
  * first, so that both run at the same time where there are two processors, which is what the stress
- * tests are after; then lets others run, who may be waiting for a processor. */
+ * tests are after; then sleeps, since the other may be waiting for a processor. (Who yields instead
+ * may on a loaded machine wait for a whole turn of somebody else's.) */
 static inline void relax(unsigned *step) {
-  if (++*step < 256)
+  if (++*step < 1000)
     __asm__ volatile("" ::: "memory");
-  else if (*step < 512)
-    sched_yield();
   else
     nanosleep(&(struct timespec){.tv_nsec = 10000}, NULL);
 }
