@@ -3,8 +3,8 @@
  * Pushing never fails and never waits for space: what does not fit into the ring is linked, in
  * order, into a list under a mutex, and moves into the ring as workers make room. The list needs no
  * memory of its own (tasks are linked by their own `next`), and as long as it is not empty new tasks
- * queue behind it, so that order is kept, but for tasks that are pushed at the same moment, or behind a push that
- * was preempted half-way.
+ * queue behind it, so that order is kept, but for tasks that are pushed at the same moment, or behind
+ * a push that was preempted half-way.
  */
 #ifndef DROMON_CORE_INJECTION_H
 #define DROMON_CORE_INJECTION_H

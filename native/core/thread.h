@@ -23,7 +23,8 @@
  *
  * One race is left: libc's setuid and its kin, called by one thread at the very moment of another's
  * Transfer, may signal the incubator instead of the worker, which then keeps the old rights; or the
- * signal dies with the incubator, and setuid waits for its answer for ever. Change identity before a pool is opened or after, not meanwhile.
+ * signal dies with the incubator, and setuid waits for its answer for ever. Change identity before
+ * a pool is opened or after, not meanwhile.
  *
  * All this rests on glibc's ways, hence "checked, never assumed": nothing is written to a place that
  * was not verified first.
