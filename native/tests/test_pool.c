@@ -825,7 +825,7 @@ static void let_go_of_an_open_pool(void) {
   CHECK_EQ(count_threads(), 3);
 }
 
-/* As an owner does that is interrupted between closing and joining. */
+/* As an owner does that is interrupted between opening and closing. */
 static void an_open_pool_that_is_let_go_stays_for_its_workers(void) {
   CHECK_EQ(run_in_child(let_go_of_an_open_pool), 0);
 }
