@@ -4,8 +4,9 @@
  * found with grep and each can name its partner in a comment. They work on plain integers and
  * pointers (the GNU builtins), because the public header's structs have plain fields.
  *
- * There is no fence on purpose: ThreadSanitizer does not see fences, and every protocol of the core
- * closes its store-load gap with a read-modify-write on one word, which it does see.
+ * There is no fence on purpose: ThreadSanitizer does not see fences. Where a thread must write one
+ * word and then read another, a protocol of the core has both sides do a read-modify-write of one
+ * word or, in the deque alone, makes the accesses to both words seq_cst.
  */
 #ifndef DROMON_CORE_ATOMIC_H
 #define DROMON_CORE_ATOMIC_H
@@ -15,8 +16,10 @@
 
 #define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define load_seq_cst(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define exchange_acquire(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQUIRE)
 #define exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 #define fetch_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
@@ -34,6 +37,8 @@
 /* Strong: fails only if the value differs. */
 #define cas_acq_rel(p, expected, v)                                                                \
   __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+#define cas_seq_cst(p, expected, v)                                                                \
+  __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 
 /* Two words that different threads write stand this far apart: two cache lines, since the adjacent
  * line prefetcher of x86 fetches them in pairs. */

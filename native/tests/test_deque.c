@@ -1,0 +1,318 @@
+/* test_deque.c - tests of a worker's own queue of deque.h. */
+#include "deque.h"
+#include "testing.h"
+
+#include <errno.h>
+
+static struct deque *deque_make(uint64_t capacity) {
+  static struct deque deque;
+  CHECK_EQ(deque_init(&deque, capacity), 0);
+  return &deque;
+}
+
+/* Numbers as values, which must not be NULL. */
+static void *value_of(uint64_t number) {
+  return (void *)(uintptr_t)(number + 1);
+}
+
+static bool push(struct deque *deque, uint64_t number) {
+  return deque_push(deque, value_of(number));
+}
+
+static void check_pop(struct deque *deque, uint64_t number) {
+  CHECK_EQ((uintptr_t)deque_pop(deque), (uintptr_t)value_of(number));
+}
+
+static void check_steal(struct deque *deque, uint64_t number) {
+  CHECK_EQ((uintptr_t)deque_steal(deque), (uintptr_t)value_of(number));
+}
+
+static void check_empty(struct deque *deque) {
+  CHECK(deque_pop(deque) == NULL);
+  CHECK(deque_steal(deque) == NULL);
+  CHECK_EQ(deque_count(deque), 0);
+}
+
+static void an_empty_deque_gives_nothing(void) {
+  struct deque *deque = deque_make(4);
+  check_empty(deque);
+  CHECK(push(deque, 0));
+  check_pop(deque, 0);
+  check_empty(deque);
+  CHECK(push(deque, 1));
+  check_steal(deque, 1);
+  check_empty(deque);
+  deque_destroy(deque);
+}
+
+static void the_newest_is_popped_first(void) {
+  struct deque *deque = deque_make(64);
+  for (uint64_t i = 0; i < 64; i++)
+    CHECK(push(deque, i));
+  for (uint64_t i = 64; i > 0; i--)
+    check_pop(deque, i - 1);
+  check_empty(deque);
+  deque_destroy(deque);
+}
+
+static void the_oldest_is_stolen_first(void) {
+  struct deque *deque = deque_make(64);
+  for (uint64_t i = 0; i < 64; i++)
+    CHECK(push(deque, i));
+  for (uint64_t i = 0; i < 64; i++)
+    check_steal(deque, i);
+  check_empty(deque);
+  deque_destroy(deque);
+}
+
+static void both_ends_meet_in_the_middle(void) {
+  struct deque *deque = deque_make(8);
+  for (uint64_t i = 0; i < 5; i++)
+    CHECK(push(deque, i));
+  check_steal(deque, 0);
+  check_pop(deque, 4);
+  check_steal(deque, 1);
+  CHECK(push(deque, 5));
+  check_pop(deque, 5);
+  check_pop(deque, 3);
+  check_steal(deque, 2);
+  check_empty(deque);
+  deque_destroy(deque);
+}
+
+static void the_count_follows_each_step(void) {
+  struct deque *deque = deque_make(8);
+  for (uint64_t i = 0; i < 8; i++) {
+    CHECK_EQ(deque_count(deque), i);
+    CHECK(push(deque, i));
+  }
+  for (uint64_t i = 8; i > 0; i -= 2) {
+    CHECK_EQ(deque_count(deque), i);
+    check_pop(deque, 4 + i / 2 - 1);
+    CHECK_EQ(deque_count(deque), i - 1);
+    check_steal(deque, 4 - i / 2);
+  }
+  CHECK_EQ(deque_count(deque), 0);
+  deque_destroy(deque);
+}
+
+static void capacities_that_are_no_power_of_two_are_refused(void) {
+  static const uint64_t bad[] = {0, 3, 5, 6, 12, 4095, 4097, UINT64_MAX};
+  struct deque deque;
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    CHECK_EQ(deque_init(&deque, bad[i]), -EINVAL);
+}
+
+static void a_capacity_beyond_the_memory_is_refused(void) {
+  struct deque deque;
+  CHECK_EQ(deque_init(&deque, (uint64_t)1 << 63), -ENOMEM);
+}
+
+static void a_full_deque_refuses_until_something_is_taken_at_either_end(void) {
+  for (uint64_t capacity = 1; capacity <= 1024; capacity *= 2) {
+    struct deque *deque = deque_make(capacity);
+    for (uint64_t i = 0; i < capacity; i++)
+      CHECK(push(deque, i));
+    CHECK_EQ(deque_count(deque), capacity);
+    CHECK(!push(deque, capacity));
+    CHECK(!push(deque, capacity));
+    check_pop(deque, capacity - 1);
+    CHECK(push(deque, capacity));
+    CHECK(!push(deque, capacity + 1));
+    check_steal(deque, capacity > 1 ? 0 : capacity);
+    CHECK(push(deque, capacity + 1));
+    CHECK(!push(deque, capacity + 2));
+    deque_destroy(deque);
+  }
+}
+
+/* Goes round the deque often, with every number of values in it from 1 to its capacity, of which
+ * each second round takes half at either end. */
+static void go_many_laps(struct deque *deque) {
+  uint64_t capacity = deque->mask + 1;
+  for (uint64_t lap = 0; lap < 100; lap++) {
+    for (uint64_t fill = 1; fill <= capacity; fill++) {
+      for (uint64_t i = 0; i < fill; i++)
+        CHECK(push(deque, i));
+      if (fill == capacity)
+        CHECK(!push(deque, fill));
+      uint64_t newest = lap % 2 == 0 ? fill : fill - fill / 2;
+      for (uint64_t i = fill; i > newest; i--)
+        check_pop(deque, i - 1);
+      for (uint64_t i = 0; i < newest; i++)
+        check_steal(deque, i);
+      check_empty(deque);
+    }
+  }
+}
+
+static void many_laps_keep_the_order(void) {
+  for (uint64_t capacity = 1; capacity <= 16; capacity *= 2) {
+    struct deque *deque = deque_make(capacity);
+    go_many_laps(deque);
+    deque_destroy(deque);
+  }
+}
+
+/* Where 32 bits end, where the sign bit changes, and where 64 bits end. The last two can't be
+ * reached, but show that only differences of positions count. A pop from an empty deque goes below
+ * the position where it starts. */
+static void positions_may_pass_any_power_of_two(void) {
+  static const uint64_t starts[] = {0, UINT32_MAX - 5, INT64_MAX - 5, UINT64_MAX - 5};
+  for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+    struct deque *deque = deque_make(4);
+    deque->bottom = deque->top = starts[i];
+    check_empty(deque);
+    go_many_laps(deque);
+    CHECK_EQ(deque->bottom - deque->top, 0);
+    CHECK_THAT(deque->top - starts[i], >, 100);
+    deque_destroy(deque);
+  }
+}
+
+/* ---- Several threads ------------------------------------------------------------------------ */
+
+/* Thread 0 owns the deque, the others steal from it. */
+struct stress {
+  struct deque *deque;
+  struct item *items;
+  unsigned total;
+  unsigned received;
+  void (*own)(struct stress *stress);
+};
+
+static void receive(struct stress *stress, struct item *item) {
+  fetch_add_relaxed(&item->times_received, 1);
+  fetch_add_relaxed(&stress->received, 1);
+}
+
+/* Until all was received by somebody. */
+static void steal_all(struct stress *stress) {
+  struct order order = {0};
+  unsigned step = 0;
+  while (load_relaxed(&stress->received) < stress->total) {
+    struct item *item = deque_steal(stress->deque);
+    if (item == NULL) {
+      relax(&step);
+      continue;
+    }
+    step = 0;
+    order_check(&order, item);
+    receive(stress, item);
+  }
+}
+
+static void stress_thread(void *arg, unsigned index) {
+  struct stress *stress = arg;
+  if (index == 0)
+    stress->own(stress);
+  else
+    steal_all(stress);
+}
+
+static void stress_deque(uint64_t capacity, unsigned thieves, unsigned total,
+                         void (*own)(struct stress *stress)) {
+  struct stress stress = {
+      .deque = deque_make(capacity),
+      .total = rounds(total),
+      .own = own,
+  };
+  stress.items = items_make(stress.total);
+  struct threads threads;
+  threads_start(&threads, 1 + thieves, stress_thread, &stress);
+  threads_join(&threads);
+  items_check_each_received_once(stress.items, stress.total);
+  CHECK_EQ(stress.received, stress.total);
+  check_empty(stress.deque);
+  deque_destroy(stress.deque);
+  free(stress.items);
+}
+
+static struct item *fill_in(struct stress *stress, unsigned number) {
+  struct item *item = &stress->items[number];
+  item->number = number;
+  return item;
+}
+
+static void push_all(struct stress *stress) {
+  for (unsigned number = 0; number < stress->total; number++) {
+    struct item *item = fill_in(stress, number);
+    for (unsigned step = 0; !deque_push(stress->deque, item);)
+      relax(&step);
+  }
+}
+
+/* With one receiver nothing may be skipped either: exactly once and never backwards is in order. */
+static void one_thief_gets_all_in_order(void) {
+  stress_deque(1, 1, 50000, push_all);
+  stress_deque(256, 1, 1000000, push_all);
+}
+
+static void several_thieves_take_each_value_once(void) {
+  stress_deque(1, 3, 30000, push_all);
+  stress_deque(64, 3, 500000, push_all);
+}
+
+/* The owner has one value at a time, and tries to get it back. */
+static void push_and_pop_one(struct stress *stress) {
+  unsigned seed = 1;
+  for (unsigned number = 0; number < stress->total; number++) {
+    CHECK(deque_push(stress->deque, fill_in(stress, number)));
+    dither(&seed);
+    struct item *item = deque_pop(stress->deque);
+    if (item != NULL) {
+      CHECK_EQ(item->number, number);
+      receive(stress, item);
+    }
+    CHECK(deque_pop(stress->deque) == NULL);
+  }
+}
+
+static void the_last_value_goes_to_the_owner_or_to_one_thief(void) {
+  stress_deque(1, 1, 2000000, push_and_pop_one);
+  stress_deque(4, 3, 500000, push_and_pop_one);
+}
+
+/* Pushes and pops at random, few at a time, so that the ends meet often. */
+static void push_and_pop_at_random(struct stress *stress) {
+  unsigned seed = 1;
+  unsigned number = 0;
+  while (number < stress->total) {
+    dither(&seed);
+    for (unsigned pushes = seed >> 20 & 3; pushes > 0 && number < stress->total; pushes--)
+      if (deque_push(stress->deque, fill_in(stress, number)))
+        number++;
+    struct item *item;
+    for (unsigned pops = seed >> 22 & 3; pops > 0; pops--)
+      if ((item = deque_pop(stress->deque)) != NULL)
+        receive(stress, item);
+  }
+  struct item *item;
+  while ((item = deque_pop(stress->deque)) != NULL)
+    receive(stress, item);
+}
+
+static void owner_and_thieves_take_each_value_once(void) {
+  stress_deque(2, 1, 1000000, push_and_pop_at_random);
+  stress_deque(4, 3, 500000, push_and_pop_at_random);
+  stress_deque(256, 3, 500000, push_and_pop_at_random);
+}
+
+int main(void) {
+  RUN(an_empty_deque_gives_nothing);
+  RUN(the_newest_is_popped_first);
+  RUN(the_oldest_is_stolen_first);
+  RUN(both_ends_meet_in_the_middle);
+  RUN(the_count_follows_each_step);
+  RUN(capacities_that_are_no_power_of_two_are_refused);
+  if (!UNDER_TSAN) /* whose allocator ends the process where libc's answers NULL */
+    RUN(a_capacity_beyond_the_memory_is_refused);
+  RUN(a_full_deque_refuses_until_something_is_taken_at_either_end);
+  RUN(many_laps_keep_the_order);
+  RUN(positions_may_pass_any_power_of_two);
+  RUN(one_thief_gets_all_in_order);
+  RUN(several_thieves_take_each_value_once);
+  RUN(the_last_value_goes_to_the_owner_or_to_one_thief);
+  RUN(owner_and_thieves_take_each_value_once);
+  return 0;
+}
