@@ -298,6 +298,122 @@ static void owner_and_thieves_take_each_value_once(void) {
   stress_deque(256, 3, 500000, push_and_pop_at_random);
 }
 
+/* Many in it at first, and then all take. Nothing is added, so that who once got nothing never gets
+ * anything again: had that steal only lost a race, there might be more. */
+struct stampede {
+  struct deque *deque;
+  struct item *items;
+};
+
+static void stampede_thread(void *arg, unsigned index) {
+  struct stampede *stampede = arg;
+  bool owner = index == 0;
+  struct order thief_order = {0};
+  unsigned number = UINT_MAX;
+  struct item *item;
+  while ((item = owner ? deque_pop(stampede->deque) : deque_steal(stampede->deque)) != NULL) {
+    if (owner)
+      CHECK_THAT(item->number, <, number);
+    else
+      order_check(&thief_order, item);
+    number = item->number;
+    fetch_add_relaxed(&item->times_received, 1);
+  }
+  for (unsigned i = 0; i < 100; i++)
+    CHECK(deque_steal(stampede->deque) == NULL);
+}
+
+static void all_empty_a_full_deque_and_nothing_means_nothing(void) {
+  enum { MANY = 4096 };
+  for (unsigned round = rounds(200); round > 0; round--) {
+    struct stampede stampede = {.deque = deque_make(MANY), .items = items_make(MANY)};
+    for (unsigned number = 0; number < MANY; number++) {
+      stampede.items[number].number = number;
+      CHECK(deque_push(stampede.deque, &stampede.items[number]));
+    }
+    struct threads threads;
+    threads_start(&threads, 4, stampede_thread, &stampede);
+    threads_join(&threads);
+    items_check_each_received_once(stampede.items, MANY);
+    check_empty(stampede.deque);
+    deque_destroy(stampede.deque);
+    free(stampede.items);
+  }
+}
+
+/* What a worker's re-check before it sleeps rests on. */
+struct told {
+  struct deque *deque;
+  unsigned total;
+  uint32_t pushes;
+};
+
+static void told_thread(void *arg, unsigned index) {
+  struct told *told = arg;
+  for (unsigned number = 0; number < told->total; number++) {
+    if (index == 0) {
+      for (unsigned step = 0; !push(told->deque, number);)
+        relax(&step);
+      raise_count(&told->pushes, 1);
+    } else {
+      await_count(&told->pushes, number + 1);
+      check_steal(told->deque, number);
+    }
+  }
+}
+
+static void a_thief_that_was_told_of_a_push_finds_it(void) {
+  struct told told = {.deque = deque_make(4), .total = rounds(500000)};
+  struct threads threads;
+  threads_start(&threads, 2, told_thread, &told);
+  threads_join(&threads);
+  deque_destroy(told.deque);
+}
+
+/* Each thief stops once it had enough. */
+struct meal {
+  struct deque *deque;
+  unsigned hungry;
+};
+
+static void feed(struct meal *meal) {
+  unsigned seed = 1;
+  while (load_relaxed(&meal->hungry) > 0) {
+    dither(&seed);
+    for (unsigned pushes = seed >> 20 & 3; pushes > 0; pushes--)
+      (void)push(meal->deque, 0);
+    for (unsigned pops = seed >> 22 & 3; pops > 0; pops--)
+      (void)deque_pop(meal->deque);
+  }
+}
+
+static void eat(struct meal *meal) {
+  unsigned step = 0;
+  for (unsigned eaten = 0; eaten < 1000;) {
+    if (deque_steal(meal->deque) != NULL)
+      eaten++;
+    else
+      relax(&step);
+  }
+  fetch_sub_acq_rel(&meal->hungry, 1);
+}
+
+static void meal_thread(void *arg, unsigned index) {
+  if (index == 0)
+    feed(arg);
+  else
+    eat(arg);
+}
+
+static void no_thief_starves_beside_a_busy_owner(void) {
+  enum { THIEVES = 3 };
+  struct meal meal = {.deque = deque_make(8), .hungry = THIEVES};
+  struct threads threads;
+  threads_start(&threads, 1 + THIEVES, meal_thread, &meal);
+  threads_join(&threads);
+  deque_destroy(meal.deque);
+}
+
 int main(void) {
   RUN(an_empty_deque_gives_nothing);
   RUN(the_newest_is_popped_first);
@@ -314,5 +430,8 @@ int main(void) {
   RUN(several_thieves_take_each_value_once);
   RUN(the_last_value_goes_to_the_owner_or_to_one_thief);
   RUN(owner_and_thieves_take_each_value_once);
+  RUN(all_empty_a_full_deque_and_nothing_means_nothing);
+  RUN(a_thief_that_was_told_of_a_push_finds_it);
+  RUN(no_thief_starves_beside_a_busy_owner);
   return 0;
 }
