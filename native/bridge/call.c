@@ -5,30 +5,63 @@
 #include <structmember.h>
 
 CallObject *bridge_call_of(dromon_task *task) {
-  return (CallObject *)(void *)((char *)task - offsetof(CallObject, task));
+  return (CallObject *)(void *)((char *)task - offsetof(CallObject, native));
 }
 
-CallObject *bridge_call_new(bridge_state *state, PortObject *port, PyObject *waiter,
-                            PyObject *function, PyObject *arguments, bool abandon_on_abort) {
-  PyObject *context = PyContext_CopyCurrent();
-  if (context == NULL)
-    return NULL;
+/* `port`, `waiter`, `function`, `arguments`, `context` and `pool` may be NULL. */
+static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *port,
+                            PyObject *waiter, PyObject *function, PyObject *arguments,
+                            PyObject *context, bool abandon_on_abort) {
   CallObject *call = PyObject_GC_New(CallObject, state->call_type);
-  if (call == NULL) {
-    Py_DECREF(context);
+  if (call == NULL)
     return NULL;
-  }
-  dromon_task_init(&call->task);
-  call->port = (PortObject *)Py_NewRef((PyObject *)port);
-  call->function = Py_NewRef(function);
-  call->arguments = Py_NewRef(arguments);
-  call->context = context;
+  call->pool = (PoolObject *)Py_XNewRef((PyObject *)pool);
+  call->port = (PortObject *)Py_XNewRef((PyObject *)port);
+  call->function = Py_XNewRef(function);
+  call->arguments = Py_XNewRef(arguments);
+  call->context = Py_XNewRef(context);
   call->value = NULL;
   call->error = NULL;
-  call->waiter = Py_NewRef(waiter);
+  call->waiter = Py_XNewRef(waiter);
   call->after_abandoned = NULL;
   call->abandon_on_abort = abandon_on_abort;
   call->abandoned = false;
+  return call;
+}
+
+CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
+                            PyObject *waiter, PyObject *function, PyObject *arguments,
+                            bool abandon_on_abort) {
+  PyObject *context = PyContext_CopyCurrent();
+  if (context == NULL)
+    return NULL;
+  CallObject *call =
+      new_call(state, pool, port, waiter, function, arguments, context, abandon_on_abort);
+  Py_DECREF(context);
+  if (call == NULL)
+    return NULL;
+  dromon_task_init(&call->native.task);
+  PyObject_GC_Track(call);
+  return call;
+}
+
+CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
+                                   PyObject *waiter, int (*fn)(void *), void *arg,
+                                   PyObject *kept_alive, bool abandon_on_abort) {
+  CallObject *call = new_call(state, pool, port, waiter, NULL, kept_alive, NULL, abandon_on_abort);
+  if (call == NULL)
+    return NULL;
+  dromon_native_task_init(&call->native, fn, arg, port->port);
+  PyObject_GC_Track(call);
+  return call;
+}
+
+CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *waiter) {
+  CallObject *call = new_call(state, NULL, port, waiter, NULL, NULL, NULL, false);
+  if (call == NULL)
+    return NULL;
+  dromon_task_init(&call->native.task);
+  call->abandoned = true;
   PyObject_GC_Track(call);
   return call;
 }
@@ -56,7 +89,7 @@ static void raise_again(PyObject *error) {
 #define raise_again PyErr_SetRaisedException
 #endif
 
-static void clear_inputs(CallObject *call) {
+void bridge_call_clear_inputs(CallObject *call) {
   Py_CLEAR(call->function);
   Py_CLEAR(call->arguments);
   Py_CLEAR(call->context);
@@ -95,7 +128,15 @@ void bridge_call_run(CallObject *call) {
   }
   call->value = value;
   /* Before anybody is told: who gets the result finds the arguments released. */
-  clear_inputs(call);
+  bridge_call_clear_inputs(call);
+}
+
+void bridge_call_report(CallObject *call) {
+  if (call->error == NULL)
+    return;
+  raise_again(call->error);
+  call->error = NULL;
+  PyErr_WriteUnraisable(NULL);
 }
 
 void bridge_call_discard(CallObject *call) {
@@ -105,20 +146,26 @@ void bridge_call_discard(CallObject *call) {
 
 /* ---- The type ------------------------------------------------------------------------------- */
 
+/* Nobody waits for the call any longer. */
+static bool stop_waiting(CallObject *call, PyObject *waiter) {
+  call->abandoned = true;
+  Py_XSETREF(call->waiter, Py_XNewRef(waiter));
+  call->port->waiting--;
+  return true;
+}
+
 /* Whether nobody need wait for the call any longer. */
 static bool give_up(CallObject *call) {
-  if (dromon_task_withdraw(&call->task) == 0) {
-    clear_inputs(call); /* no worker looks at them any more */
-    call->port->waiting--;
+  int withdrawn = dromon_pool_withdraw(call->pool->pool, &call->native.task);
+  if (withdrawn >= 0) {
+    bridge_call_clear_inputs(call); /* no worker looks at them any more */
+    stop_waiting(call, NULL);
+    if (withdrawn == 1)
+      Py_DECREF(call); /* the queue's reference */
     return true;
   }
-  if (call->abandon_on_abort && dromon_task_abandon(&call->task) == 0) {
-    call->abandoned = true;
-    Py_XSETREF(call->waiter, Py_XNewRef(call->after_abandoned));
-    call->port->waiting--;
-    return true;
-  }
-  return false;
+  return call->abandon_on_abort && dromon_task_abandon(&call->native.task) == 0 &&
+         stop_waiting(call, call->after_abandoned);
 }
 
 PyDoc_STRVAR(abort_doc,
@@ -139,7 +186,17 @@ PyDoc_STRVAR(unwrap_doc, "unwrap($self, /)\n--\n\n"
                          "As outcome.Outcome.unwrap. Raises RuntimeError if there is no outcome "
                          "(yet, or any more).");
 
+/* What a C function returned: by the core's convention a negative errno is a failure. */
+static PyObject *unwrap_status(int32_t status) {
+  if (status >= 0)
+    return PyLong_FromLong(status);
+  errno = -status;
+  return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  if (self->native.task.native)
+    return unwrap_status(self->native.status);
   /* The outcome is moved out: an exception whose traceback leads to a frame that holds this call
    * would otherwise be a reference cycle. */
   PyObject *value = self->value;
@@ -154,6 +211,7 @@ static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static int call_traverse(CallObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(self->pool);
   Py_VISIT(self->port);
   Py_VISIT(self->function);
   Py_VISIT(self->arguments);
@@ -166,7 +224,7 @@ static int call_traverse(CallObject *self, visitproc visit, void *arg) {
 }
 
 static int call_clear(CallObject *self) {
-  clear_inputs(self);
+  bridge_call_clear_inputs(self);
   bridge_call_discard(self);
   Py_CLEAR(self->waiter);
   Py_CLEAR(self->after_abandoned);
@@ -177,7 +235,9 @@ static void call_dealloc(CallObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   call_clear(self);
-  Py_DECREF(self->port); /* not in call_clear: abort and the worker rely on it */
+  /* Not in call_clear: abort and the worker rely on them. */
+  Py_XDECREF(self->pool);
+  Py_XDECREF(self->port);
   PyObject_GC_Del(self);
   Py_DECREF(type);
 }

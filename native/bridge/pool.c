@@ -1,11 +1,6 @@
 /* pool.c - `Pool`: a counted reference to a core pool, through which calls are submitted. */
 #include "bridge.h"
 
-typedef struct {
-  PyObject_HEAD
-  dromon_pool *pool; /* counted */
-} PoolObject;
-
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"", NULL};
   PyObject *address;
@@ -26,8 +21,9 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
 }
 
 /* A call made of the arguments (port, waiter, function, arguments, abandon_on_abort). */
-static CallObject *call_from_arguments(PyTypeObject *defining_class, const char *method,
-                                       PyObject *const *args, Py_ssize_t nargs) {
+static CallObject *call_from_arguments(PoolObject *self, PyTypeObject *defining_class,
+                                       const char *method, PyObject *const *args,
+                                       Py_ssize_t nargs) {
   bridge_state *state = bridge_state_of(defining_class);
   if (nargs != 5) {
     PyErr_Format(PyExc_TypeError, "%s() takes 5 arguments, not %zd", method, nargs);
@@ -38,7 +34,7 @@ static CallObject *call_from_arguments(PyTypeObject *defining_class, const char 
                  method);
     return NULL;
   }
-  return bridge_call_new(state, (PortObject *)args[0], args[1], args[2], args[3],
+  return bridge_call_new(state, self, (PortObject *)args[0], args[1], args[2], args[3],
                          args[4] == Py_True);
 }
 
@@ -62,11 +58,11 @@ PyDoc_STRVAR(submit_doc,
 
 static PyObject *pool_submit(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                              Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  CallObject *call = call_from_arguments(defining_class, "submit", args, nargs);
+  CallObject *call = call_from_arguments(self, defining_class, "submit", args, nargs);
   if (call == NULL)
     return NULL;
   Py_INCREF(call); /* the queue's; first, since the call may be over before submit returns */
-  return handed_over(call, dromon_pool_submit(self->pool, &call->task));
+  return handed_over(call, dromon_pool_submit(self->pool, &call->native.task));
 }
 
 PyDoc_STRVAR(close_doc,
@@ -77,11 +73,79 @@ PyDoc_STRVAR(close_doc,
 
 static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  CallObject *call = call_from_arguments(defining_class, "close", args, nargs);
+  CallObject *call = call_from_arguments(self, defining_class, "close", args, nargs);
   if (call == NULL)
     return NULL;
   Py_INCREF(call);
-  return handed_over(call, dromon_pool_close(self->pool, &call->task));
+  return handed_over(call, dromon_pool_close(self->pool, &call->native.task));
+}
+
+PyDoc_STRVAR(
+    submit_native_doc,
+    "submit_native($self, port, waiter, fn, arg, kept_alive, abandon_on_abort, /)\n--\n\n"
+    "Queue the C function at address `fn`, to be called with the address `arg` and without\n"
+    "the GIL, and return its Call. `kept_alive` is, until it has ended.\n\n"
+    "Else as submit. What it returned is what Call.unwrap returns or, if it is negative,\n"
+    "raises as OSError.");
+
+static PyObject *pool_submit_native(PoolObject *self, PyTypeObject *defining_class,
+                                    PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *Py_UNUSED(keywords)) {
+  bridge_state *state = bridge_state_of(defining_class);
+  if (nargs != 6 || !Py_IS_TYPE(args[0], state->port_type)) {
+    PyErr_SetString(PyExc_TypeError, "submit_native() needs a Port, a waiter, two addresses, an "
+                                     "object and a bool");
+    return NULL;
+  }
+  void *fn = PyLong_AsVoidPtr(args[2]);
+  void *arg = PyErr_Occurred() ? NULL : PyLong_AsVoidPtr(args[3]);
+  if (PyErr_Occurred())
+    return NULL;
+  CallObject *call =
+      bridge_native_call_new(state, self, (PortObject *)args[0], args[1],
+                             (int (*)(void *))(uintptr_t)fn, arg, args[4], args[5] == Py_True);
+  if (call == NULL)
+    return NULL;
+  Py_INCREF(call); /* the queue's */
+  return handed_over(call, dromon_pool_submit(self->pool, &call->native.task));
+}
+
+/* Queues a call that nobody waits for. Waits for room with the GIL given up, if that is wanted. */
+static int start(PoolObject *self, CallObject *call, bool wait) {
+  int result = dromon_pool_submit_nowait(self->pool, &call->native.task);
+  while (result == -EAGAIN && wait) {
+    Py_BEGIN_ALLOW_THREADS result = dromon_pool_submit_wait(self->pool, &call->native.task, -1);
+    Py_END_ALLOW_THREADS if (result == -EINTR) result = PyErr_CheckSignals() < 0 ? -EINTR : -EAGAIN;
+  }
+  return result;
+}
+
+PyDoc_STRVAR(start_doc,
+             "start($self, function, arguments, wait, /)\n--\n\n"
+             "Queue function(*arguments), which nobody waits for; an exception that it raises is\n"
+             "unraisable. Return True, or None if the pool is closed.\n\n"
+             "If the queue is full: waits for room, without the GIL, or returns False.");
+
+static PyObject *pool_start(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                            Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  if (nargs != 3 || !PyTuple_CheckExact(args[1])) {
+    PyErr_SetString(PyExc_TypeError, "start() needs a function, a tuple and a bool");
+    return NULL;
+  }
+  CallObject *call =
+      bridge_call_new(bridge_state_of(defining_class), self, NULL, NULL, args[0], args[1], false);
+  if (call == NULL)
+    return NULL;
+  Py_INCREF(call); /* the queue's */
+  int result = start(self, call, args[2] == Py_True);
+  Py_DECREF(call);
+  if (result < 0)
+    Py_DECREF(call);
+  if (result == -EINTR)
+    return NULL;
+  if (result == -ESHUTDOWN)
+    Py_RETURN_NONE;
+  return PyBool_FromLong(result == 0);
 }
 
 static int pool_traverse(PyObject *self, visitproc visit, void *arg) {
@@ -101,6 +165,9 @@ static void pool_dealloc(PoolObject *self) {
 
 static PyMethodDef pool_methods[] = {
     {"submit", METHOD(pool_submit), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_doc},
+    {"submit_native", METHOD(pool_submit_native), METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+     submit_native_doc},
+    {"start", METHOD(pool_start), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, start_doc},
     {"close", METHOD(pool_close), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, close_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -60,9 +60,31 @@ static PyObject *port_take(PortObject *self, PyObject *argument) {
     }
     self->taken = task->next;
     self->waiting -= !call->abandoned;
-    Py_DECREF(call); /* the port's reference */
+    if (task->native)
+      bridge_call_clear_inputs(call); /* a C function could not let go of them itself */
+    Py_DECREF(call);                  /* the port's reference */
   }
   return calls;
+}
+
+PyDoc_STRVAR(post_doc, "post($self, callback, /)\n--\n\n"
+                       "Deliver a call that has nothing to run, with `callback` as its waiter.\n\n"
+                       "From any thread. Does nothing if the port is closed.");
+
+static PyObject *port_post(PortObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  if (nargs != 1) {
+    PyErr_Format(PyExc_TypeError, "post() takes 1 argument, not %zd", nargs);
+    return NULL;
+  }
+  CallObject *call = bridge_message_new(bridge_state_of(defining_class), self, args[0]);
+  if (call == NULL)
+    return NULL;
+  if (dromon_port_post(self->port, &call->native.task) == 0)
+    dromon_port_notify(self->port);
+  else
+    Py_DECREF(call);
+  Py_RETURN_NONE;
 }
 
 static void drop_all(dromon_task *task) {
@@ -105,6 +127,8 @@ static void port_dealloc(PortObject *self) {
 static PyMethodDef port_methods[] = {
     {"fileno", (PyCFunction)port_fileno, METH_NOARGS, fileno_doc},
     {"take", (PyCFunction)port_take, METH_O, take_doc},
+    {"post", (PyCFunction)(void (*)(void))port_post, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+     post_doc},
     {"close", (PyCFunction)port_close, METH_NOARGS, close_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -36,21 +36,38 @@ static int worker_enter(void *arg, uint32_t worker, void **state) {
   return 0;
 }
 
+static void run_call(dromon_batch *batch, CallObject *call) {
+  dromon_task *task = &call->native.task;
+  bridge_call_run(call);
+  if (dromon_task_finish(task) < 0)
+    bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
+  if (call->port == NULL) {
+    bridge_call_report(call);
+    dromon_batch_end(batch, task);
+  } else if (dromon_batch_post(batch, call->port->port, task) == 0) {
+    return;
+  } /* else the port is closed: its event loop is gone */
+  Py_DECREF(call);
+}
+
 static void worker_run(void *state, dromon_batch *batch) {
   PyEval_RestoreThread(state);
   dromon_task *task;
   while ((task = dromon_batch_next(batch)) != NULL) {
     CallObject *call = bridge_call_of(task);
-    if (dromon_task_is_withdrawn(task)) {
+    if (dromon_task_is_withdrawn(task))
       Py_DECREF(call); /* the queue's reference */
-      continue;
-    }
-    bridge_call_run(call);
-    if (dromon_task_finish(task) < 0)
-      bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
-    if (dromon_batch_post(batch, call->port->port, task) < 0)
-      Py_DECREF(call); /* the port is closed: its event loop is gone */
+    else
+      run_call(batch, call);
+    if (bridge_gil_is_wanted())
+      break;
   }
+  PyEval_SaveThread();
+}
+
+static void worker_drop(void *state, dromon_task *task) {
+  PyEval_RestoreThread(state);
+  Py_DECREF(bridge_call_of(task));
   PyEval_SaveThread();
 }
 
@@ -61,8 +78,28 @@ static void worker_leave(void *state) {
   delete_thread_state(state);
 }
 
+static bool interpreter_is_ending(void) {
+#if PY_VERSION_HEX < 0x030D0000
+  return _Py_IsFinalizing();
+#else
+  return Py_IsFinalizing();
+#endif
+}
+
+void bridge_on_stall(void *callback, uint32_t worker, uint64_t running_ns) {
+  if (interpreter_is_ending())
+    return;
+  PyGILState_STATE gil = PyGILState_Ensure();
+  PyObject *result = PyObject_CallFunction(callback, "Id", worker, (double)running_ns / 1e9);
+  if (result == NULL)
+    PyErr_WriteUnraisable(callback);
+  Py_XDECREF(result);
+  PyGILState_Release(gil);
+}
+
 const dromon_ops bridge_worker_ops = {
     .enter = worker_enter,
     .run = worker_run,
+    .drop = worker_drop,
     .leave = worker_leave,
 };

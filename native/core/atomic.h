@@ -40,6 +40,15 @@
 #define cas_seq_cst(p, expected, v)                                                                \
   __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 
+/* Tells the processor that this is a loop that waits for another one. */
+static inline void cpu_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb"); /* `yield` is no pause on processors without several threads per core */
+#endif
+}
+
 /* Two words that different threads write stand this far apart: two cache lines, since the adjacent
  * line prefetcher of x86 fetches them in pairs. */
 #define CACHE_LINES 128

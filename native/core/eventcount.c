@@ -1,4 +1,4 @@
-/* eventcount.c - see eventcount.h, whose event names the comments here use. */
+/* eventcount.c - see eventcount.md, whose event names the comments here use. */
 #include "eventcount.h"
 
 #include "os.h"
@@ -61,8 +61,18 @@ void eventcount_notify_all(struct eventcount *eventcount) {
   }
 }
 
+bool eventcount_search(struct eventcount *eventcount, uint32_t most) {
+  /* Relaxed: a first guess for the loop. acq_rel below, as every change of the word. */
+  uint64_t word = load_relaxed(&eventcount->word);
+  while (searchers_of(word) < most) {
+    if (cas_weak_acq_rel(&eventcount->word, &word, word + SEARCHER))
+      return true;
+  }
+  return false;
+}
+
 void eventcount_announce(struct eventcount *eventcount, bool searching) {
-  /* acq_rel, pairs with eventcount_notify (either order, see the header). */
+  /* acq_rel, pairs with eventcount_notify (either order, see eventcount.md). */
   fetch_add_acq_rel(&eventcount->word, searching ? SLEEPER - SEARCHER : SLEEPER);
 }
 

@@ -6,31 +6,7 @@
  *      bits 32..47  sleepers   workers that have announced sleep and were not granted a permit
  *      bits 48..63  searchers  workers that are awake, have no task, and are looking for one
  *
- * The protocol, by its events:
- *
- *      producer                              worker
- *      Publish  put a task in the queue      Announce  sleepers + 1 (searchers - 1 if it was one)
- *      Notify   look at the word, and if     Recheck   look at the queue again:
- *               nobody searches and one                a task: Retract the announcement
- *               sleeps: sleepers - 1,                  none: Sleep until a permit is there, take it
- *               permits + 1, searchers + 1,  Found     searchers - 1; who was the last searcher looks
- *               and one futex wake                     at the queue and Notifies if it is not empty
- *
- * No wake-up is lost. Notify and Announce are read-modify-writes of one word, so one comes first.
- *  1. Notify first: the worker's Announce reads from it (or from a later write of the same release
- *     sequence), so Publish happens before Recheck, which finds the task (or somebody took it).
- *  2. Announce first, nobody searching: Notify sees a sleeper and grants a permit. A permit stays
- *     until a sleeper takes it, and the kernel compares `permits == 0` under its own lock, so a
- *     worker that is about to sleep does not.
- *  3. Announce first, somebody searching: Notify leaves the task to the searcher S. S will either
- *     Announce or report Found, each a write of the word after Notify, and looks at the queue after
- *     that write if it was the last searcher; by 1 it sees the task.
- *  4. A task that only *looks* absent, because an earlier producer was preempted inside its push,
- *     is covered by that producer's own Notify, which is still to come.
- *
- * Permits have no owner: a worker that finds a task at Recheck takes back a sleepers count or, if
- * there is none, a permit. sleepers + permits is always the number of workers between Announce and
- * their return to work, so nobody is left asleep without a count.
+ * The protocol, by its events, and why no wake-up is lost are in eventcount.md.
  */
 #ifndef DROMON_CORE_EVENTCOUNT_H
 #define DROMON_CORE_EVENTCOUNT_H
@@ -52,6 +28,9 @@ void eventcount_notify(struct eventcount *eventcount);
 
 /* Grants a permit to every sleeper. */
 void eventcount_notify_all(struct eventcount *eventcount);
+
+/* Search: counts the caller as a searcher, unless there are `most` already. */
+bool eventcount_search(struct eventcount *eventcount, uint32_t most);
 
 /* Announce. `searching`: whether the caller counts as a searcher now. Then Recheck. */
 void eventcount_announce(struct eventcount *eventcount, bool searching);

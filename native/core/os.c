@@ -3,7 +3,10 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +26,16 @@ static long negative_errno(long result) {
 
 int os_futex_wait(const uint32_t *word, uint32_t expected) {
   return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0));
+}
+
+int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+  struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                              .tv_nsec = (long)(deadline_ns % 1000000000u)};
+  /* The bitset form takes a point of time, on the clock of os_now_ns, where the plain one takes a
+   * length. */
+  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected,
+                                     deadline_ns == UINT64_MAX ? NULL : &deadline, NULL,
+                                     FUTEX_BITSET_MATCH_ANY));
 }
 
 int os_futex_wait_shared(const uint32_t *word, uint32_t expected) {
@@ -45,6 +58,42 @@ uint64_t os_now_ns(void) {
 
 size_t os_page_size(void) {
   return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+int os_get_affinity(uint64_t *cpus, size_t bytes) {
+  return (int)negative_errno(syscall(SYS_sched_getaffinity, 0, bytes, cpus));
+}
+
+int os_set_affinity(const uint64_t *cpus, size_t bytes) {
+  return (int)negative_errno(syscall(SYS_sched_setaffinity, 0, bytes, cpus));
+}
+
+int os_set_scheduler(int policy) {
+  /* Raw: for libc 0 may one day be the process, to the kernel it is the calling thread. */
+  struct sched_param parameters = {.sched_priority = 0};
+  return (int)negative_errno(syscall(SYS_sched_setscheduler, 0, policy, &parameters));
+}
+
+int os_add_nice(int nice) {
+  /* The raw call gives 20 - nice, so that a result is never negative. */
+  int now = 20 - (int)syscall(SYS_getpriority, PRIO_PROCESS, 0);
+  return (int)negative_errno(syscall(SYS_setpriority, PRIO_PROCESS, 0, now + nice));
+}
+
+void os_get_name(char name[16]) {
+  prctl(PR_GET_NAME, name, 0, 0, 0);
+}
+
+void os_set_name(const char *name) {
+  prctl(PR_SET_NAME, name, 0, 0, 0);
+}
+
+void os_get_signal_mask(uint64_t *mask) {
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, mask, sizeof *mask);
+}
+
+void os_set_signal_mask(const uint64_t *mask) {
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, sizeof *mask);
 }
 
 void os_set_clear_tid(uint32_t *word) {

@@ -15,6 +15,9 @@
  * re-check their condition in a loop whatever it was. */
 int os_futex_wait(const uint32_t *word, uint32_t expected);
 
+/* As os_futex_wait, and -ETIMEDOUT once os_now_ns() is past `deadline_ns`; UINT64_MAX: no deadline. */
+int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
+
 /* As os_futex_wait, for a word that the kernel itself clears and wakes at a thread's end: that wake
  * is keyed as shared, and a private wait would sleep for ever. */
 int os_futex_wait_shared(const uint32_t *word, uint32_t expected);
@@ -28,6 +31,18 @@ pid_t os_gettid(void);
 uint64_t os_now_ns(void);
 
 size_t os_page_size(void);
+
+/* All of the calling thread. CPUs are a bit mask; reading gives the bytes that the kernel filled. */
+int os_get_affinity(uint64_t *cpus, size_t bytes);
+int os_set_affinity(const uint64_t *cpus, size_t bytes);
+int os_set_scheduler(int policy);
+int os_add_nice(int nice);
+void os_get_name(char name[16]);
+void os_set_name(const char *name);
+
+/* Raw, since libc's own would hide two signals that it uses inside. */
+void os_get_signal_mask(uint64_t *mask);
+void os_set_signal_mask(const uint64_t *mask);
 
 /* Sets the calling thread's clear-TID address (`set_tid_address`). */
 void os_set_clear_tid(uint32_t *word);

@@ -1,4 +1,6 @@
-/* pool.c - see pool.h, whose event names the comments here use. */
+/* pool.c - opening, submitting to, closing and looking at a pool; see pool.h, and pool.md, whose event
+ * names the comments here use.
+ */
 #include "pool.h"
 
 #include "os.h"
@@ -6,173 +8,81 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define GATE_CLOSED ((uint64_t)1 << 63)
+enum {
+  DEQUE_CAPACITY = 256,     /* tasks that a worker submitted itself and that have not begun */
+  LONGEST_SEARCH_NS = 20000 /* to be woken across idle virtual processors costs 30 to 50 us */
+};
 
-static void count_one(uint64_t *counter) {
-  /* One writer: no read-modify-write needed. Release, for dromon_pool_read_statistics. */
-  store_release(counter, *counter + 1);
-}
+/* ---- Open ----------------------------------------------------------------------------------- */
 
-static void set_phase(struct worker *worker, enum worker_phase phase) {
-  /* Release, pairs with the acquire in await_start. */
-  store_release(&worker->phase, phase);
-  os_futex_wake(&worker->phase, 1);
-}
-
-/* ---- Batches -------------------------------------------------------------------------------- */
-
-static void notify_posted(dromon_batch *batch) {
-  if (batch->unnotified != NULL) {
-    dromon_port_notify(batch->unnotified);
-    dromon_port_unref(batch->unnotified);
-    batch->unnotified = NULL;
-  }
-}
-
-/* The next task, within the batch's bounds. */
-static dromon_task *take_next(dromon_batch *batch) {
-  dromon_task *task = batch->first;
-  if (task != NULL) {
-    batch->first = NULL;
-    return task;
-  }
-  if (batch->tasks_left == 0 || os_now_ns() >= batch->deadline_ns)
-    return NULL;
-  return injection_pop(&batch->worker->pool->injection);
-}
-
-/* Whether it is the closing task: the pool's own, and no task of its users'. */
-static bool is_last(const dromon_pool *pool, const dromon_task *task) {
-  /* Relaxed: the worker that runs it has seen it in `finish`, and for others any answer is no. */
-  return task == load_relaxed(&pool->last);
-}
-
-dromon_task *dromon_batch_next(dromon_batch *batch) {
-  dromon_task *task = take_next(batch);
-  if (task == NULL)
-    return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
-  /* The next task may take long: nobody shall wait that long for the last one's result. */
-  notify_posted(batch);
-  batch->tasks_left--;
-  struct worker *worker = batch->worker;
-  uint64_t *counter = task_start(task) ? &worker->started : &worker->withdrawn;
-  if (!is_last(worker->pool, task))
-    count_one(counter);
-  return task;
-}
-
-int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task) {
-  /* Before the post: who has got the result finds it counted. */
-  if (!is_last(batch->worker->pool, task))
-    count_one(&batch->worker->completed);
-  /* Once posted the task is the consumer's, and the port may go with it: hence a reference first. */
-  dromon_port_ref(port);
-  int result = dromon_port_post(port, task);
-  if (result < 0) {
-    dromon_port_unref(port);
-    return result;
-  }
-  batch->unnotified = port; /* there was none: dromon_batch_next has notified it */
+/* Of a pool that runs native tasks alone. */
+static int enter_nothing(void *arg, uint32_t worker, void **state) {
+  (void)arg, (void)worker, (void)state;
   return 0;
 }
 
-static void run_batch(struct worker *worker, void *state, dromon_task *first) {
-  dromon_pool *pool = worker->pool;
-  dromon_batch batch = {
-      .worker = worker,
-      .first = first,
-      .tasks_left = pool->batch_tasks,
-      .deadline_ns = os_now_ns() + pool->batch_ns,
-  };
-  count_one(&worker->batches);
-  pool->ops.run(state, &batch);
-  notify_posted(&batch);
+static void run_nothing(void *state, dromon_batch *batch) {
+  (void)state, (void)batch; /* never called: other tasks are refused */
 }
 
-/* ---- Workers -------------------------------------------------------------------------------- */
-
-/* Drained, if a pop after this finds nothing. */
-static bool is_closed(const dromon_pool *pool) {
-  /* Acquire, pairs with Exit: what submitters published is visible to that pop. */
-  return load_acquire(&pool->gate) == GATE_CLOSED;
+static void drop_nothing(void *state, dromon_task *task) {
+  (void)state, (void)task; /* its record is the submitter's */
 }
 
-/* Waits for a task; NULL when it is time to leave. */
-static dromon_task *await_task(struct worker *worker) {
-  dromon_pool *pool = worker->pool;
-  struct eventcount *eventcount = &pool->eventcount;
-  dromon_task *task = injection_pop(&pool->injection);
-  bool searching = false;
-  while (task == NULL) {
-    eventcount_announce(eventcount, searching);
-    bool closed = is_closed(pool);
-    task = injection_pop(&pool->injection); /* Recheck */
-    if (task != NULL || closed) {
-      eventcount_retract(eventcount);
-    } else {
-      count_one(&worker->parks);
-      eventcount_sleep(eventcount);
-      closed = is_closed(pool);
-      task = injection_pop(&pool->injection);
-    }
-    searching = true;
-    if (closed)
-      break;
-  }
-  if (searching && eventcount_found(eventcount) && injection_count(&pool->injection) > 0)
-    eventcount_notify(eventcount);
-  return task;
+static void leave_nothing(void *state) {
+  (void)state;
 }
 
-static void work(struct worker *worker, void *state) {
-  dromon_task *task;
-  while ((task = await_task(worker)) != NULL)
-    run_batch(worker, state, task);
-}
-
-/* The last worker runs the closing task before it leaves itself. */
-static void finish(struct worker *worker, void *state) {
-  dromon_pool *pool = worker->pool;
-  /* acq_rel: the last one sees all that the others did. Relaxed: is_closed has acquired `last`. */
-  if (fetch_sub_acq_rel(&pool->alive, 1) == 1 && load_relaxed(&pool->last) != NULL)
-    run_batch(worker, state, load_relaxed(&pool->last));
-}
-
-static void worker_main(void *argument) {
-  struct worker *worker = argument;
-  dromon_pool *pool = worker->pool;
-  void *state = NULL;
-  if (worker->thread.spawn == DROMON_SPAWN_CLONE3 && worker->thread.spawn_error < 0)
-    worker->enter_result = worker->thread.spawn_error;
-  else
-    worker->enter_result = pool->ops.enter(pool->ops_arg, worker->index, &state);
-
-  if (worker->enter_result == 0) {
-    set_phase(worker, WORKER_ENTERED);
-    work(worker, state);
-    finish(worker, state);
-    pool->ops.leave(state);
-  }
-  set_phase(worker, WORKER_LEFT);
-  dromon_pool_unref(pool);
-}
-
-/* ---- Open ----------------------------------------------------------------------------------- */
+static const dromon_ops native_ops = {
+    .enter = enter_nothing, .run = run_nothing, .drop = drop_nothing, .leave = leave_nothing};
 
 static int check(const dromon_pool_config *config) {
   const dromon_ops *ops = config->ops;
   if (config->workers < 1 || config->workers > DROMON_WORKERS_MAX)
     return -EINVAL;
-  if (ops == NULL || ops->enter == NULL || ops->run == NULL || ops->leave == NULL)
+  if (ops != NULL &&
+      (ops->enter == NULL || ops->run == NULL || ops->drop == NULL || ops->leave == NULL))
     return -EINVAL;
   return 0;
 }
 
 static uint64_t or_default(uint64_t value, uint64_t standard) {
   return value != 0 ? value : standard;
+}
+
+static uint32_t longest_search_ns(const dromon_pool_config *config) {
+  uint64_t cpus[PLACEMENT_CPU_WORDS] = {0};
+  unsigned count = 0;
+  if (config->search_ns != 0)
+    return config->search_ns == DROMON_SEARCH_NEVER ? 0 : config->search_ns;
+  os_get_affinity(cpus, sizeof cpus);
+  for (size_t i = 0; i < PLACEMENT_CPU_WORDS; i++)
+    count += (unsigned)__builtin_popcountll(cpus[i]);
+  return count > 1 ? LONGEST_SEARCH_NS : 0; /* with one, who searches keeps the producer from it */
+}
+
+static void free_pool(dromon_pool *pool) {
+  for (uint32_t i = 0; i < pool->worker_count; i++)
+    deque_destroy(&pool->workers[i].deque);
+  placement_free(&pool->placement);
+  injection_destroy(&pool->injection);
+  free(pool);
+}
+
+static int make_workers(dromon_pool *pool, const dromon_pool_config *config) {
+  int result = 0;
+  for (uint32_t i = 0; i < pool->worker_count; i++) {
+    struct worker *worker = &pool->workers[i];
+    *worker = (struct worker){.pool = pool, .index = i, .random = i + 1};
+    search_init(&worker->search, longest_search_ns(config));
+    if (result == 0) /* else it is only to be as deque_destroy needs it */
+      result = deque_init(&worker->deque, DEQUE_CAPACITY);
+  }
+  return result;
 }
 
 static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
@@ -182,20 +92,26 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
     return -ENOMEM;
   *pool = (dromon_pool){
       .references = 1,
-      .ops = *config->ops,
+      .ops = config->ops != NULL ? *config->ops : native_ops,
       .ops_arg = config->ops_arg,
+      .native_only = config->ops == NULL,
       .batch_tasks = (uint32_t)or_default(config->batch_tasks, 64),
       .batch_ns = (uint32_t)or_default(config->batch_ns, 500000),
       .worker_count = config->workers,
       .alive = config->workers,
   };
-  for (uint32_t i = 0; i < config->workers; i++)
-    pool->workers[i] = (struct worker){.pool = pool, .index = i};
   eventcount_init(&pool->eventcount);
   int result = injection_init(&pool->injection,
                               or_default(config->queue_capacity, DROMON_QUEUE_CAPACITY_DEFAULT));
-  if (result < 0)
+  if (result < 0) {
     free(pool);
+    return result;
+  }
+  result = make_workers(pool, config);
+  if (result == 0 && config->placement != NULL)
+    result = placement_copy(config->placement, config->workers, &pool->placement);
+  if (result < 0)
+    free_pool(pool);
   else
     *out = pool;
   return result;
@@ -219,7 +135,7 @@ static void await_start(const struct worker *worker) {
     os_futex_wait(&worker->phase, WORKER_STARTING);
 }
 
-/* Starts all workers or none: ends those that were started when one fails. */
+/* Starts all workers and the monitor, or none: ends those that were started when one fails. */
 static int start_workers(dromon_pool *pool, const dromon_pool_config *config) {
   int result = 0;
   uint32_t started = 0;
@@ -234,6 +150,8 @@ static int start_workers(dromon_pool *pool, const dromon_pool_config *config) {
     if (result == 0)
       result = pool->workers[i].enter_result;
   }
+  if (result == 0)
+    result = monitor_start(&pool->monitor, pool, config);
   if (result < 0) {
     dromon_pool_close(pool, NULL);
     for (uint32_t i = 0; i < started; i++)
@@ -265,10 +183,8 @@ void dromon_pool_ref(dromon_pool *pool) {
 
 void dromon_pool_unref(dromon_pool *pool) {
   /* acq_rel: the last one sees all that the others did before they let go. */
-  if (fetch_sub_acq_rel(&pool->references, 1) == 1) {
-    injection_destroy(&pool->injection);
-    free(pool);
-  }
+  if (fetch_sub_acq_rel(&pool->references, 1) == 1)
+    free_pool(pool);
 }
 
 /* ---- Submit and close ----------------------------------------------------------------------- */
@@ -279,16 +195,75 @@ static void gate_exit(dromon_pool *pool) {
     eventcount_notify_all(&pool->eventcount);
 }
 
-int dromon_pool_submit(dromon_pool *pool, dromon_task *task) {
+static int gate_enter(dromon_pool *pool) {
   /* Enter. acq_rel, pairs with Close. */
   if (fetch_add_acq_rel(&pool->gate, 1) & GATE_CLOSED) {
     gate_exit(pool);
     return -ESHUTDOWN;
   }
-  injection_push(&pool->injection, task); /* Publish */
+  return 0;
+}
+
+/* The worker that submits to its own pool; NULL if the caller is none. */
+static struct worker *submitting_worker(const dromon_pool *pool) {
+  struct worker *worker = worker_current();
+  return worker != NULL && worker->pool == pool ? worker : NULL;
+}
+
+static int submit_on_worker(struct worker *worker, dromon_task *task) {
+  dromon_pool *pool = worker->pool;
+  /* Look. Acquire, pairs with Close, though nothing rests on it: see pool.md. */
+  if (load_acquire(&pool->gate) & GATE_CLOSED)
+    return -ESHUTDOWN;
+  if (!deque_push(&worker->deque, task)) /* Publish */
+    injection_push(&pool->injection, task);
+  eventcount_notify(&pool->eventcount);
+  return 0;
+}
+
+/* What the three ways to submit share. `*has_room`: whether the queue had; if not, the task waits in line
+ * or, unless `may_wait`, was not accepted. */
+static int submit(dromon_pool *pool, dromon_task *task, bool may_wait, bool *has_room) {
+  *has_room = true;
+  if (pool->native_only && !task->native)
+    return -EINVAL;
+  struct worker *worker = submitting_worker(pool);
+  if (worker != NULL)
+    return submit_on_worker(worker, task);
+  int result = gate_enter(pool);
+  if (result < 0)
+    return result;
+  *has_room = may_wait ? injection_push(&pool->injection, task) /* Publish */
+                       : injection_push_nowait(&pool->injection, task);
   eventcount_notify(&pool->eventcount);
   gate_exit(pool);
   return 0;
+}
+
+int dromon_pool_submit(dromon_pool *pool, dromon_task *task) {
+  bool has_room;
+  return submit(pool, task, true, &has_room);
+}
+
+int dromon_pool_submit_nowait(dromon_pool *pool, dromon_task *task) {
+  bool has_room;
+  int result = submit(pool, task, false, &has_room);
+  return result < 0 || has_room ? result : -EAGAIN;
+}
+
+int dromon_pool_submit_wait(dromon_pool *pool, dromon_task *task, int64_t timeout_ns) {
+  bool has_room;
+  int result = submit(pool, task, true, &has_room);
+  return result < 0 || has_room ? result : injection_await_room(&pool->injection, task, timeout_ns);
+}
+
+int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task) {
+  if (!task_withdraw(task))
+    return -EBUSY;
+  if (!injection_remove(&pool->injection, task))
+    return 0;
+  fetch_add_relaxed(&pool->withdrawn, 1); /* relaxed: a count */
+  return 1;
 }
 
 int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
@@ -306,6 +281,7 @@ int dromon_pool_join(dromon_pool *pool) {
     return -EBUSY;
   for (uint32_t i = 0; i < pool->worker_count; i++)
     thread_join(&pool->workers[i].thread);
+  monitor_join(&pool->monitor);
   return 0;
 }
 
@@ -315,6 +291,8 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
   *statistics = (dromon_pool_statistics){
       .parked = eventcount_sleepers(&pool->eventcount),
       .queued = injection_count(&pool->injection),
+      .withdrawn = load_relaxed(&pool->withdrawn),
+      .stalls = load_relaxed(&pool->monitor.stalls),
       .wakes = eventcount_wakes(&pool->eventcount),
   };
   for (uint32_t i = 0; i < pool->worker_count; i++) {
@@ -324,10 +302,12 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
     uint64_t completed = load_acquire(&worker->completed);
     uint64_t started = load_relaxed(&worker->started);
     statistics->workers += load_relaxed(&worker->phase) != WORKER_LEFT;
+    statistics->queued += deque_count(&worker->deque);
     statistics->running += started - completed;
     statistics->completed += completed;
     statistics->withdrawn += load_relaxed(&worker->withdrawn);
     statistics->batches += load_relaxed(&worker->batches);
+    statistics->steals += load_relaxed(&worker->steals);
     statistics->parks += load_relaxed(&worker->parks);
   }
 }

@@ -1,29 +1,23 @@
 /* pool.h - a fixed set of workers over one injection queue (its functions are public, in dromon.h).
  *
- * A worker's life: enter; then pop, run a batch, and park when there is nothing (eventcount.h has
- * that protocol); leave when the pool is closed and empty.
+ * A worker's life (worker.c): enter; then find a task, run it, and park when there is none
+ * (eventcount.md); leave when the pool is closed and drained (pool.md).
  *
- * Close against a late submit. `gate` holds a CLOSED bit and the number of submitters inside:
- *
- *      submitter                                closer
- *      Enter   gate + 1; if it was CLOSED:      Close   gate |= CLOSED, then wake all workers
- *              gate - 1 and refuse
- *      Publish, Notify
- *      Exit    gate - 1; if it was CLOSED:      worker
- *              wake all workers                 Drained  gate is CLOSED with nobody inside, and
- *                                                        *then* a pop finds nothing: leave
- *
- * No accepted task is left behind: Enter and Close are read-modify-writes of one word. If Enter came
- * first, no worker sees Drained before this submitter's Exit, and after that (acquire of the same
- * word) it sees what was published. If Close came first the submitter refuses. Nobody sleeps through
- * the end: a worker that saw somebody inside is woken by that submitter's Exit.
+ * Where a worker finds a task: what it submitted itself lies in its own deque, newest first; then comes
+ * the injection queue; then it steals the oldest from another worker, a random one first. Every so
+ * often it looks the other way round, so that neither the injection queue nor the oldest of its own
+ * tasks waits for ever behind tasks that submit tasks.
  */
 #ifndef DROMON_CORE_POOL_H
 #define DROMON_CORE_POOL_H
 
 #include "atomic.h"
+#include "deque.h"
 #include "eventcount.h"
 #include "injection.h"
+#include "monitor.h"
+#include "placement.h"
+#include "search.h"
 #include "thread.h"
 
 #include <dromon/dromon.h>
@@ -34,12 +28,24 @@ struct worker {
   uint32_t phase;   /* enum worker_phase; a futex for dromon_pool_open */
   int enter_result; /* before phase ENTERED or LEFT */
   struct thread thread;
+  struct own_state own_state;
 
-  /* Written by the worker alone, read by statistics. */
-  _Alignas(CACHE_LINES) uint64_t started;
+  struct deque deque; /* what it submitted itself */
+
+  /* The worker's alone. */
+  _Alignas(CACHE_LINES)
+      dromon_task *held; /* found inside a batch that could not run it; the next one */
+  struct search search;
+  uint32_t looks;  /* for a task, counted to look the other way round now and then */
+  uint32_t random; /* for the choice of a victim */
+
+  /* Written by the worker alone, read by statistics and the monitor. */
+  uint64_t began_ns; /* when the task that it runs began; 0: it runs none */
+  uint64_t started;
   uint64_t completed;
   uint64_t withdrawn;
   uint64_t batches;
+  uint64_t steals;
   uint64_t parks;
 };
 
@@ -51,26 +57,38 @@ enum worker_phase {
 
 struct dromon_batch {
   struct worker *worker;
-  dromon_task *first;      /* popped before the batch began */
+  dromon_task *first;      /* found before the batch began */
   uint32_t tasks_left;     /* how many more may begin */
-  uint64_t deadline_ns;    /* none begins later */
+  uint64_t deadline_ns;    /* none begins later; 0: the first has not begun */
   dromon_port *unnotified; /* a port that was posted to, with a reference; NULL if none */
 };
 
 struct dromon_pool {
   struct injection injection;
   struct eventcount eventcount;
-  _Alignas(CACHE_LINES) uint64_t gate;
+  _Alignas(CACHE_LINES) uint64_t gate; /* see pool.md */
   _Alignas(CACHE_LINES) uint32_t references;
-  uint32_t alive;    /* workers that have not begun to leave */
-  uint32_t closing;  /* 1: dromon_pool_close was called */
-  dromon_task *last; /* run by the last worker, and in no count */
+  uint32_t alive;     /* workers that have not begun to leave */
+  uint32_t closing;   /* 1: dromon_pool_close was called */
+  uint64_t withdrawn; /* tasks that were withdrawn out of the waiting room */
+  dromon_task *last;  /* run by the last worker, and in no count */
   dromon_ops ops;
   void *ops_arg;
+  bool native_only; /* opened without ops */
   uint32_t batch_tasks;
   uint32_t batch_ns;
+  dromon_placement placement;
+  struct monitor monitor;
   uint32_t worker_count;
   struct worker workers[];
 };
+
+#define GATE_CLOSED ((uint64_t)1 << 63)
+
+/* What runs on a worker's thread; the argument is its struct worker. */
+void worker_main(void *worker);
+
+/* The worker that the calling thread is; NULL if it is none. */
+struct worker *worker_current(void);
 
 #endif

@@ -1,9 +1,11 @@
-/* port.c - see port.h, whose event names the comments here use. */
+/* port.c - see port.md, whose event names the comments here use. */
 #include "port.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static dromon_task closed_mark;
@@ -58,6 +60,15 @@ void dromon_port_notify(dromon_port *port) {
     /* Can only fail if the counter were at its maximum, and then it is readable already. */
     (void)!write(port->fd, &(uint64_t){1}, sizeof(uint64_t));
   }
+}
+
+int dromon_port_wait(dromon_port *port, int64_t timeout_ns) {
+  struct pollfd poll_fd = {.fd = port->fd, .events = POLLIN};
+  struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+  int ready = ppoll(&poll_fd, 1, timeout_ns < 0 ? NULL : &timeout, NULL);
+  if (ready < 0)
+    return -errno;
+  return ready == 1 ? 0 : -ETIMEDOUT;
 }
 
 static dromon_task *take_all(dromon_port *port, dromon_task *replacement) {

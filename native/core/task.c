@@ -15,9 +15,14 @@ static bool move(dromon_task *task, uint32_t from, uint32_t to) {
 }
 
 void dromon_task_init(dromon_task *task) {
-  /* Relaxed: the task is published by the queue's own release. */
-  task->next = NULL;
-  store_relaxed(&task->state, DROMON_TASK_QUEUED);
+  *task = (dromon_task){.state = DROMON_TASK_QUEUED}; /* published by the queue's own release */
+}
+
+void dromon_native_task_init(dromon_native_task *native, int (*fn)(void *), void *arg,
+                             dromon_port *port) {
+  *native = (dromon_native_task){.fn = fn, .arg = arg, .port = port};
+  dromon_task_init(&native->task);
+  native->task.native = 1;
 }
 
 bool task_start(dromon_task *task) {
@@ -33,8 +38,8 @@ int dromon_task_is_withdrawn(const dromon_task *task) {
   return load_relaxed(&task->state) == DROMON_TASK_WITHDRAWN;
 }
 
-int dromon_task_withdraw(dromon_task *task) {
-  return move(task, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN) ? 0 : -EBUSY;
+bool task_withdraw(dromon_task *task) {
+  return move(task, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN);
 }
 
 int dromon_task_abandon(dromon_task *task) {

@@ -1,4 +1,4 @@
-/* task.h - the one step of a task's life that only the core takes (see dromon.h for the others). */
+/* task.h - the steps of a task's life that only the core takes (see dromon.h for the others). */
 #ifndef DROMON_CORE_TASK_H
 #define DROMON_CORE_TASK_H
 
@@ -7,5 +7,8 @@
 
 /* For a worker that popped `task`: true if it is now RUNNING, false if it was withdrawn. */
 bool task_start(dromon_task *task);
+
+/* For the submitter: true if `task` is now WITHDRAWN. The queue still points at it. */
+bool task_withdraw(dromon_task *task);
 
 #endif

@@ -1,4 +1,4 @@
-/* test_injection.c - tests of the queue of injection.h: a ring with an overflow list behind it. */
+/* test_injection.c - tests of the queue of injection.h: a ring with a waiting room behind it. */
 #include "injection.h"
 #include "testing.h"
 
@@ -62,7 +62,7 @@ static void fill_and_empty(struct injection *injection, struct job *jobs, unsign
   CHECK(pop(injection) == NULL);
 }
 
-static void what_overflows_the_ring_keeps_its_order(void) {
+static void what_waits_for_the_ring_keeps_its_order(void) {
   enum { COUNT = 1000 };
   struct job *jobs = jobs_make(COUNT);
   for (uint64_t capacity = 2; capacity <= 512; capacity *= 2) {
@@ -75,7 +75,7 @@ static void what_overflows_the_ring_keeps_its_order(void) {
 }
 
 /* While some tasks wait behind the ring, new ones must not overtake them by the room in it. */
-static void a_push_amid_an_overflow_queues_behind_it(void) {
+static void a_push_while_others_wait_queues_behind_them(void) {
   enum { COUNT = 3000 };
   struct job *jobs = jobs_make(COUNT);
   struct injection *injection = injection_make(4);
@@ -94,14 +94,14 @@ static void a_push_amid_an_overflow_queues_behind_it(void) {
   free(jobs);
 }
 
-static void an_emptied_overflow_gives_the_ring_back(void) {
+static void an_emptied_waiting_room_gives_the_ring_back(void) {
   struct job *jobs = jobs_make(8);
   struct injection *injection = injection_make(4);
   fill_and_empty(injection, jobs, 8);
-  CHECK_EQ(injection->overflow_count, 0);
+  CHECK_EQ(injection->waiting_count, 0);
   fill_and_empty(injection, jobs, 4);
-  CHECK_EQ(injection->overflow_count, 0);
-  CHECK(injection->overflow_head == NULL);
+  CHECK_EQ(injection->waiting_count, 0);
+  CHECK(injection->first == NULL);
   injection_destroy(injection);
   free(jobs);
 }
@@ -179,7 +179,7 @@ static void stress_injection(uint64_t capacity, unsigned producers, unsigned con
   free(stress.jobs);
 }
 
-static void one_producer_keeps_its_order_through_the_overflow(void) {
+static void one_producer_keeps_its_order_through_the_waiting_room(void) {
   stress_injection(2, 1, 1, 1000000);
   stress_injection(2, 1, 3, 1000000);
   stress_injection(64, 1, 1, 1000000);
@@ -199,10 +199,10 @@ static void a_larger_ring_loses_nothing(void) {
 int main(void) {
   RUN(an_empty_queue_gives_nothing);
   RUN(a_bad_capacity_is_refused);
-  RUN(what_overflows_the_ring_keeps_its_order);
-  RUN(a_push_amid_an_overflow_queues_behind_it);
-  RUN(an_emptied_overflow_gives_the_ring_back);
-  RUN(one_producer_keeps_its_order_through_the_overflow);
+  RUN(what_waits_for_the_ring_keeps_its_order);
+  RUN(a_push_while_others_wait_queues_behind_them);
+  RUN(an_emptied_waiting_room_gives_the_ring_back);
+  RUN(one_producer_keeps_its_order_through_the_waiting_room);
   RUN(a_tiny_ring_loses_nothing);
   RUN(a_larger_ring_loses_nothing);
   return 0;

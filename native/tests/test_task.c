@@ -24,6 +24,10 @@ static int start(dromon_task *task) {
   return task_start(task) ? 0 : -1;
 }
 
+static int withdraw(dromon_task *task) {
+  return task_withdraw(task) ? 0 : -1;
+}
+
 /* Takes `step` from every state: it works from one, and answers `refusal` and changes nothing from
  * all others. */
 static void check_step(int (*step)(dromon_task *), uint32_t from, uint32_t to, int refusal) {
@@ -43,7 +47,7 @@ static void only_a_running_task_finishes(void) {
 }
 
 static void only_a_queued_task_is_withdrawn(void) {
-  check_step(dromon_task_withdraw, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN, -EBUSY);
+  check_step(withdraw, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN, -1);
 }
 
 static void only_a_running_task_is_abandoned(void) {
@@ -113,7 +117,7 @@ static void check_exactly_one_wins(uint32_t from, int (*one)(dromon_task *),
 }
 
 static void of_start_and_withdraw_exactly_one_wins(void) {
-  check_exactly_one_wins(DROMON_TASK_QUEUED, start, dromon_task_withdraw);
+  check_exactly_one_wins(DROMON_TASK_QUEUED, start, withdraw);
 }
 
 static void of_finish_and_abandon_exactly_one_wins(void) {

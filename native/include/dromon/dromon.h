@@ -30,6 +30,7 @@ enum {
   DROMON_STACK_SIZE_DEFAULT = 8388608,
   DROMON_GUARD_SIZE_DEFAULT = 65536,
   DROMON_QUEUE_CAPACITY_DEFAULT = 4096,
+  DROMON_SEARCH_NEVER = 0x7fffffff,
 };
 
 /* ---- Tasks ----------------------------------------------------------------------------------
@@ -38,6 +39,9 @@ enum {
  * to a worker, and carries it to a port; it never allocates, copies or frees one. The fields
  * belong to the core.
  *
+ * There are two kinds. The first is run by the pool's own functions (dromon_ops, below): so Python's
+ * callables are. A native task is a C function, which a worker of any pool calls by itself.
+ *
  * A task ends in exactly one of these ways, decided by one compare-and-swap on its state:
  *
  *      QUEUED --start--> RUNNING --finish--> DONE        the ordinary life (a worker starts it)
@@ -45,8 +49,11 @@ enum {
  *      RUNNING --abandon--> ABANDONED                    nobody waits for its result any more
  */
 typedef struct dromon_task {
-  struct dromon_task *next; /* link in an overflow queue, then in a port */
-  uint32_t state;           /* enum dromon_task_state */
+  struct dromon_task *next;     /* link in the waiting room, then in a port */
+  struct dromon_task *previous; /* link in the waiting room */
+  uint32_t state;               /* enum dromon_task_state */
+  uint32_t waiting;             /* whether it is in the waiting room, and somebody sleeps on it */
+  uint32_t native;              /* 1: it is the first field of a dromon_native_task */
 } dromon_task;
 
 enum dromon_task_state {
@@ -57,15 +64,11 @@ enum dromon_task_state {
   DROMON_TASK_ABANDONED,
 };
 
-/* Makes `task` QUEUED. */
+/* Makes `task` QUEUED, to be run by the pool's dromon_ops. */
 DROMON_API void dromon_task_init(dromon_task *task);
 
 /* For the worker: 0 if `task` is now DONE, -ECANCELED if it was abandoned meanwhile. */
 DROMON_API int dromon_task_finish(dromon_task *task);
-
-/* For the submitter: 0 if `task` will never run, -EBUSY if a worker already started it. The queue
- * keeps pointing at the node until a worker has come across it. */
-DROMON_API int dromon_task_withdraw(dromon_task *task);
 
 /* For the submitter: 0 if `task` runs and its result is no longer wanted, -EALREADY if it has
  * finished (its completion is on the way) or does not run. */
@@ -73,6 +76,23 @@ DROMON_API int dromon_task_abandon(dromon_task *task);
 
 /* For the worker that was handed `task`: 1 if it was withdrawn, else 0. */
 DROMON_API int dromon_task_is_withdrawn(const dromon_task *task);
+
+struct dromon_port;
+
+/* A C function as a task: a worker calls fn(arg) and posts the task to `port`. Each one that was
+ * accepted comes back through its port exactly once, a withdrawn one too; until then the record, what
+ * `arg` points to and the submitter's reference to the port must stay. */
+typedef struct dromon_native_task {
+  dromon_task task;     /* first, so that a task that dromon_port_take gives is its record */
+  int (*fn)(void *arg); /* what it returns is not interpreted */
+  void *arg;
+  struct dromon_port *port;
+  int32_t status; /* what fn returned, once the task is DONE or ABANDONED */
+} dromon_native_task;
+
+/* Makes `native` QUEUED. */
+DROMON_API void dromon_native_task_init(dromon_native_task *native, int (*fn)(void *arg), void *arg,
+                                        struct dromon_port *port);
 
 /* ---- Completion ports -----------------------------------------------------------------------
  *
@@ -96,6 +116,10 @@ DROMON_API int dromon_port_post(dromon_port *port, dromon_task *task);
 /* Makes the eventfd readable, unless the consumer has been told and has not looked since. */
 DROMON_API void dromon_port_notify(dromon_port *port);
 
+/* For a consumer without an event loop: waits until the eventfd is readable. 0, -ETIMEDOUT after
+ * `timeout_ns` nanoseconds (below 0: no limit), or -EINTR. */
+DROMON_API int dromon_port_wait(dromon_port *port, int64_t timeout_ns);
+
 /* For the consumer: takes all posted tasks, oldest first, linked by `next`; NULL if none. */
 DROMON_API dromon_task *dromon_port_take(dromon_port *port);
 
@@ -107,14 +131,17 @@ DROMON_API dromon_task *dromon_port_close(dromon_port *port);
 typedef struct dromon_pool dromon_pool;
 typedef struct dromon_batch dromon_batch;
 
-/* How work is run: the only place where the scheduler and a language runtime meet. All three are
- * called on the worker's own thread. */
+/* How work is run: the only place where the scheduler and a language runtime meet. All are called on
+ * the worker's own thread. */
 typedef struct dromon_ops {
   /* Once, before any work. Stores what `run` and `leave` shall get in `*state`. A negative errno
    * ends the worker (without `leave`) and fails dromon_pool_open. */
   int (*enter)(void *arg, uint32_t worker, void **state);
-  /* Runs the tasks that dromon_batch_next hands out, until it returns NULL. */
+  /* Runs the tasks that dromon_batch_next hands out, until it returns NULL or, between two tasks,
+   * until the language runtime has something better to do. */
   void (*run)(void *state, dromon_batch *batch);
+  /* Lets go of a native task that has ended and whose port is closed. */
+  void (*drop)(void *state, dromon_task *task);
   /* Once, after the last batch. */
   void (*leave)(void *state);
 } dromon_ops;
@@ -129,17 +156,38 @@ DROMON_API dromon_task *dromon_batch_next(dromon_batch *batch);
  * that was not withdrawn. Result as dromon_port_post. */
 DROMON_API int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task);
 
+/* Ends a finished task that goes to no port: in the place of dromon_batch_post. */
+DROMON_API void dromon_batch_end(dromon_batch *batch, dromon_task *task);
+
+/* Where, and how willingly, the kernel runs the workers. */
+typedef struct dromon_placement {
+  const uint64_t *cpus; /* for each worker `cpu_words` words, bit n of word w for CPU 64 * w + n.
+                             NULL: any CPU that the opening thread may use */
+  uint32_t cpu_words;
+  int32_t nice;   /* added to the opening thread's nice value, see nice(2) */
+  int32_t policy; /* SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, see sched(7) */
+} dromon_placement;
+
 typedef struct dromon_pool_config {
   uint32_t workers;        /* 1 to DROMON_WORKERS_MAX */
-  uint32_t queue_capacity; /* of the lock-free ring: a power of two, at least 2; what exceeds it
-                              queues behind a lock. 0: DROMON_QUEUE_CAPACITY_DEFAULT */
+  uint32_t queue_capacity; /* of the injection queue, a power of two, at least 2: see
+                              dromon_pool_submit. 0: DROMON_QUEUE_CAPACITY_DEFAULT */
   uint64_t stack_size;     /* bytes, rounded up to pages, at least DROMON_STACK_SIZE_MIN. 0: the
                               default */
   uint64_t guard_size;     /* bytes below the stack, rounded up to pages. 0: the default */
   uint32_t batch_tasks;    /* most tasks of one batch. 0: 64 */
   uint32_t batch_ns;       /* no task begins later than this in its batch. 0: 500,000 */
-  const dromon_ops *ops;
-  void *ops_arg; /* for `enter` */
+  uint32_t search_ns;    /* longest that a worker looks for work before it parks; it looks shorter,
+                              or not at all, while that does not pay. 0: 20,000, or
+                              DROMON_SEARCH_NEVER where the process may use one CPU only */
+  const dromon_ops *ops; /* NULL: the workers run native tasks alone */
+  void *ops_arg;         /* for `enter` */
+  const dromon_placement *placement; /* NULL: as the thread that opens the pool */
+  uint64_t stall_ns; /* a task that runs longer than this counts as stalled. 0: none does */
+  /* Called once for each stalled task while it runs, on a thread that exists for this alone (so it
+   * may wait for a lock of the language runtime, but later stalls wait with it). NULL: none is. */
+  void (*on_stall)(void *arg, uint32_t worker, uint64_t running_ns);
+  void *on_stall_arg;
 } dromon_pool_config;
 
 /* Starts the workers and waits until each has entered. On failure nothing is left behind. Fails
@@ -154,9 +202,28 @@ DROMON_API void dromon_pool_ref(dromon_pool *pool);
  * the process ends. */
 DROMON_API void dromon_pool_unref(dromon_pool *pool);
 
-/* Queues `task`. Never blocks on a full queue and never loses a task: 0, or -ESHUTDOWN if the pool
- * is closed, and then the task still belongs to the caller. */
+/* The three ways to queue a task differ in what they do when the injection queue is full. None loses a
+ * task, and one that is refused still belongs to the caller: -ESHUTDOWN if the pool is closed, -EINVAL
+ * if the pool has no `ops` and the task is not native.
+ *
+ * A worker of the pool that submits to it never meets a full queue: its tasks go to a queue of its
+ * own, from which idle workers steal, and what exceeds that goes to the injection queue in any case.
+ *
+ * dromon_pool_submit lets the task wait in line, behind the full queue, and returns at once: for a
+ * submitter that will wait for its result anyway. */
 DROMON_API int dromon_pool_submit(dromon_pool *pool, dromon_task *task);
+
+/* -EAGAIN if the queue is full. */
+DROMON_API int dromon_pool_submit_nowait(dromon_pool *pool, dromon_task *task);
+
+/* Waits until the queue has room; `task` must stay until this returns, however soon it has run. After `timeout_ns` nanoseconds (below 0: no limit) -ETIMEDOUT, or
+ * -EINTR after a signal's handler; the task was then not accepted. */
+DROMON_API int dromon_pool_submit_wait(dromon_pool *pool, dromon_task *task, int64_t timeout_ns);
+
+/* For the submitter: takes back a task that no worker has started; it will never run. -EBUSY if one
+ * has. 1: nothing points at the task any more. 0: a worker will still come across it, and then let go
+ * of it (dromon_task_is_withdrawn) or, if it is native, post it to its port. */
+DROMON_API int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task);
 
 /* Refuses later submissions. The workers run all that was accepted, then end; `last`, unless NULL,
  * is run as the very last task, by the last worker, when all others have left. 0, or -EALREADY.
@@ -175,6 +242,8 @@ typedef struct dromon_pool_statistics {
   uint64_t completed; /* done, abandoned ones included, the closing one not */
   uint64_t withdrawn; /* withdrawn before they began, and discarded by a worker */
   uint64_t batches;   /* runs of `ops->run` */
+  uint64_t steals;    /* tasks that a worker took out of another's queue */
+  uint64_t stalls;    /* tasks that ran longer than `stall_ns` */
   uint64_t parks;     /* times that a worker went to sleep */
   uint64_t wakes;     /* futex wake syscalls by submitters and workers */
 } dromon_pool_statistics;

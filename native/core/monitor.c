@@ -1,0 +1,77 @@
+/* monitor.c - see monitor.h. */
+#include "monitor.h"
+
+#include "os.h"
+#include "pool.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+
+/* When the task that `worker` runs is, or was, due for a report. */
+static uint64_t due_ns(const struct monitor *monitor, uint32_t index, uint64_t began,
+                       uint64_t now) {
+  if (began == 0 || began == monitor->reported[index])
+    return now + monitor->stall_ns; /* none that begins from now on is due sooner */
+  return began + monitor->stall_ns;
+}
+
+static void report(struct monitor *monitor, uint32_t index, uint64_t began, uint64_t now) {
+  monitor->reported[index] = began;
+  store_relaxed(&monitor->stalls, monitor->stalls + 1); /* relaxed: a count, of one writer */
+  if (monitor->on_stall != NULL)
+    monitor->on_stall(monitor->on_stall_arg, index, now - began);
+}
+
+/* Reports what is due, and returns when to look again. */
+static uint64_t look(struct monitor *monitor) {
+  uint64_t now = os_now_ns();
+  uint64_t next = now + monitor->stall_ns;
+  for (uint32_t i = 0; i < monitor->pool->worker_count; i++) {
+    /* Relaxed: a time, which orders nothing. */
+    uint64_t began = load_relaxed(&monitor->pool->workers[i].began_ns);
+    uint64_t due = due_ns(monitor, i, began, now);
+    if (due <= now)
+      report(monitor, i, began, now);
+    else if (due < next)
+      next = due;
+  }
+  return next;
+}
+
+static void monitor_main(void *argument) {
+  struct monitor *monitor = argument;
+  /* Acquire, pairs with monitor_join: for the sake of order, there is nothing to see. */
+  while (load_acquire(&monitor->stop) == 0) {
+    uint64_t next = look(monitor);
+    os_futex_wait_until(&monitor->stop, 0, next);
+  }
+}
+
+int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_config *config) {
+  *monitor = (struct monitor){
+      .pool = pool,
+      .stall_ns = config->stall_ns,
+      .on_stall = config->on_stall,
+      .on_stall_arg = config->on_stall_arg,
+  };
+  if (monitor->stall_ns == 0)
+    return 0;
+  monitor->reported = calloc(pool->worker_count, sizeof *monitor->reported);
+  if (monitor->reported == NULL)
+    return -ENOMEM;
+  int result = thread_start(&monitor->thread, DROMON_STACK_SIZE_DEFAULT, DROMON_GUARD_SIZE_DEFAULT,
+                            "dromon-monitor", monitor_main, monitor);
+  if (result < 0)
+    free(monitor->reported);
+  return result;
+}
+
+void monitor_join(struct monitor *monitor) {
+  if (monitor->stall_ns == 0)
+    return;
+  store_release(&monitor->stop, 1);
+  os_futex_wake(&monitor->stop, INT_MAX);
+  thread_join(&monitor->thread);
+  free(monitor->reported);
+}

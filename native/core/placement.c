@@ -1,0 +1,61 @@
+/* placement.c - see placement.h. */
+#include "placement.h"
+
+#include "os.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+int placement_copy(const dromon_placement *placement, uint32_t workers, dromon_placement *copy) {
+  uint64_t *cpus = NULL;
+  if (placement->cpus != NULL) {
+    if (placement->cpu_words == 0)
+      return -EINVAL;
+    size_t bytes = (size_t)workers * placement->cpu_words * sizeof *cpus;
+    cpus = malloc(bytes);
+    if (cpus == NULL)
+      return -ENOMEM;
+    memcpy(cpus, placement->cpus, bytes);
+  }
+  *copy = *placement;
+  copy->cpus = cpus;
+  return 0;
+}
+
+void placement_free(dromon_placement *copy) {
+  free((void *)copy->cpus);
+}
+
+int placement_apply(const dromon_placement *placement, uint32_t worker) {
+  int result = 0;
+  if (placement->cpus != NULL) {
+    const uint64_t *cpus = placement->cpus + (size_t)worker * placement->cpu_words;
+    result = os_set_affinity(cpus, placement->cpu_words * sizeof *cpus);
+  }
+  if (result == 0 && placement->policy != SCHED_OTHER)
+    result = os_set_scheduler(placement->policy);
+  if (result == 0 && placement->nice != 0)
+    result = os_add_nice(placement->nice);
+  return result;
+}
+
+void own_state_note(struct own_state *state) {
+  int bytes = os_get_affinity(state->cpus, sizeof state->cpus);
+  state->cpu_bytes = bytes < 0 ? 0 : (size_t)bytes;
+  os_get_signal_mask(&state->signal_mask);
+  os_get_name(state->name);
+}
+
+void own_state_restore(const struct own_state *state) {
+  /* Compared first: reading is cheaper than writing, and a change is rare. */
+  struct own_state now;
+  own_state_note(&now);
+  if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0)
+    os_set_affinity(state->cpus, state->cpu_bytes);
+  if (now.signal_mask != state->signal_mask)
+    os_set_signal_mask(&state->signal_mask);
+  if (strcmp(now.name, state->name) != 0)
+    os_set_name(state->name);
+}

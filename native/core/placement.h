@@ -1,0 +1,35 @@
+/* placement.h - where the kernel runs a worker, and what it keeps for that thread alone.
+ *
+ * The kernel has a CPU affinity, a nice value, a scheduling policy, a name and a signal mask for each
+ * thread. A pool sets them for its workers, and a task may change them, on purpose or through a library
+ * that it calls; the next task must not find them changed.
+ */
+#ifndef DROMON_CORE_PLACEMENT_H
+#define DROMON_CORE_PLACEMENT_H
+
+#include <dromon/dromon.h>
+#include <stddef.h>
+
+/* A copy that outlives the caller's. -EINVAL (no CPU words), -ENOMEM. */
+int placement_copy(const dromon_placement *placement, uint32_t workers, dromon_placement *copy);
+void placement_free(dromon_placement *copy);
+
+/* Places the calling thread as worker `worker`. A negative errno of the system call that failed:
+ * -EINVAL if the worker may use none of the CPUs, -EACCES or -EPERM for a nice value or a policy. */
+int placement_apply(const dromon_placement *placement, uint32_t worker);
+
+enum { PLACEMENT_CPU_WORDS = 128 }; /* 8,192 CPUs, the most that Linux can be built for */
+
+/* What a task may change and the next one must find as it was. */
+struct own_state {
+  uint64_t cpus[PLACEMENT_CPU_WORDS];
+  size_t cpu_bytes;
+  uint64_t signal_mask;
+  char name[16];
+};
+
+/* Of the calling thread. */
+void own_state_note(struct own_state *state);
+void own_state_restore(const struct own_state *state);
+
+#endif

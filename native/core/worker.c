@@ -1,0 +1,320 @@
+/* worker.c - what a worker does: finds tasks, runs them, parks, leaves. See pool.h, and eventcount.md
+ * and pool.md, whose event names the comments here use.
+ *
+ * All of it runs on the worker's own thread.
+ */
+#include "os.h"
+#include "pool.h"
+#include "task.h"
+
+#include <limits.h>
+
+enum {
+  LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
+  LOOKS_PER_CLOCK = 16,      /* while searching */
+  KEEP_STATE_AFTER_NS =
+      1000 /* a task that is shorter made no system call that changes the thread */
+};
+
+/* Initial-exec: libdromon's one thread-local word fits into what libc keeps spare for this, and is
+ * read at every submission. */
+static _Thread_local struct worker *current __attribute__((tls_model("initial-exec")));
+
+struct worker *worker_current(void) {
+  return current;
+}
+
+static void count_one(uint64_t *counter) {
+  /* One writer: no read-modify-write needed. Release, for dromon_pool_read_statistics. */
+  store_release(counter, *counter + 1);
+}
+
+static void set_phase(struct worker *worker, enum worker_phase phase) {
+  /* Release, pairs with the acquire in await_start. */
+  store_release(&worker->phase, phase);
+  os_futex_wake(&worker->phase, 1);
+}
+
+/* ---- Finding a task ------------------------------------------------------------------------- */
+
+static uint32_t next_random(struct worker *worker) {
+  worker->random ^= worker->random << 13; /* Marsaglia's xorshift32 */
+  worker->random ^= worker->random >> 17;
+  worker->random ^= worker->random << 5;
+  return worker->random;
+}
+
+static dromon_task *steal(struct worker *worker) {
+  dromon_pool *pool = worker->pool;
+  uint32_t count = pool->worker_count;
+  uint32_t first = next_random(worker) % count;
+  for (uint32_t i = 0; i < count; i++) {
+    struct worker *victim = &pool->workers[(first + i) % count];
+    dromon_task *task = victim == worker ? NULL : deque_steal(&victim->deque);
+    if (task != NULL) {
+      count_one(&worker->steals);
+      return task;
+    }
+  }
+  return NULL;
+}
+
+/* From its own deque or the injection queue. */
+static dromon_task *find_near(struct worker *worker) {
+  struct injection *injection = &worker->pool->injection;
+  dromon_task *task;
+  if (++worker->looks % LOOK_OTHER_WAY_EVERY == 0) {
+    if ((task = injection_pop(injection)) == NULL)
+      task = deque_steal(&worker->deque); /* its own oldest */
+  } else if ((task = deque_pop(&worker->deque)) == NULL) {
+    task = injection_pop(injection);
+  }
+  return task;
+}
+
+/* From anywhere. NULL: every queue was empty when it was looked at. */
+static dromon_task *find(struct worker *worker) {
+  dromon_task *task = worker->held;
+  worker->held = NULL;
+  if (task == NULL)
+    task = find_near(worker);
+  return task != NULL ? task : steal(worker);
+}
+
+static bool work_is_visible(const dromon_pool *pool) {
+  if (injection_count(&pool->injection) > 0)
+    return true;
+  for (uint32_t i = 0; i < pool->worker_count; i++) {
+    if (deque_count(&pool->workers[i].deque) > 0)
+      return true;
+  }
+  return false;
+}
+
+/* Closed: Drained, if every queue is empty after this. */
+static bool is_closed(const dromon_pool *pool) {
+  /* Acquire, pairs with Exit: what submitters published is visible to the look that follows. */
+  return load_acquire(&pool->gate) == GATE_CLOSED;
+}
+
+/* Looks again and again, for a bounded while. */
+static dromon_task *look_for(struct worker *worker, uint32_t length_ns) {
+  dromon_pool *pool = worker->pool;
+  uint64_t end = os_now_ns() + length_ns;
+  do {
+    for (int i = 0; i < LOOKS_PER_CLOCK; i++)
+      cpu_relax();
+    dromon_task *task = work_is_visible(pool) ? find(worker) : NULL;
+    if (task != NULL)
+      return task;
+  } while (os_now_ns() < end && !is_closed(pool));
+  return NULL;
+}
+
+/* Search: at most half of the workers, since each takes a processor from somebody. */
+static dromon_task *search(struct worker *worker, bool *searching) {
+  dromon_pool *pool = worker->pool;
+  uint32_t length_ns = search_begin(&worker->search);
+  if (length_ns == 0 || !eventcount_search(&pool->eventcount, (pool->worker_count + 1) / 2))
+    return NULL;
+  *searching = true;
+  dromon_task *task = look_for(worker, length_ns);
+  search_end(&worker->search, task != NULL);
+  return task;
+}
+
+/* Parks until there may be a task again. NULL with `*closed`: it is time to leave. */
+static dromon_task *park(struct worker *worker, bool searching, bool *closed) {
+  dromon_pool *pool = worker->pool;
+  struct eventcount *eventcount = &pool->eventcount;
+  eventcount_announce(eventcount, searching);
+  *closed = is_closed(pool);
+  dromon_task *task = find(worker); /* Recheck */
+  if (task != NULL || *closed) {
+    eventcount_retract(eventcount);
+    return task;
+  }
+  count_one(&worker->parks);
+  eventcount_sleep(eventcount);
+  *closed = is_closed(pool);
+  return find(worker);
+}
+
+/* Waits for a task; NULL when it is time to leave. */
+static dromon_task *await_task(struct worker *worker) {
+  dromon_pool *pool = worker->pool;
+  bool searching = false, closed = false;
+  dromon_task *task = find(worker);
+  if (task == NULL)
+    task = search(worker, &searching);
+  while (task == NULL && !closed) {
+    task = park(worker, searching, &closed);
+    searching = true;
+  }
+  if (searching && eventcount_found(&pool->eventcount) && work_is_visible(pool))
+    eventcount_notify(&pool->eventcount);
+  return task;
+}
+
+/* ---- Running -------------------------------------------------------------------------------- */
+
+/* Whether it is the closing task: the pool's own, and no task of its users'. */
+static bool is_last(const dromon_pool *pool, const dromon_task *task) {
+  /* Relaxed: the worker that runs it has seen it in `finish`, and for others any answer is no. */
+  return task == load_relaxed(&pool->last);
+}
+
+/* The worker begins a task, unless it was withdrawn. */
+static bool begin(struct worker *worker, dromon_task *task, uint64_t now) {
+  bool started = task_start(task);
+  if (!is_last(worker->pool, task))
+    count_one(started ? &worker->started : &worker->withdrawn);
+  if (started)
+    store_relaxed(&worker->began_ns,
+                  now); /* relaxed: for the monitor, which orders nothing by it */
+  return started;
+}
+
+static void count_completed(struct worker *worker, const dromon_task *task) {
+  /* Before it is posted: who has got the result finds it counted. */
+  if (!is_last(worker->pool, task))
+    count_one(&worker->completed);
+}
+
+/* The worker no longer runs the task that it began last, if any. */
+static void end(struct worker *worker, uint64_t now) {
+  uint64_t began = worker->began_ns;
+  if (began == 0)
+    return;
+  store_relaxed(&worker->began_ns, 0);
+  if (now - began >= KEEP_STATE_AFTER_NS)
+    own_state_restore(&worker->own_state);
+}
+
+static void notify_posted(dromon_batch *batch) {
+  if (batch->unnotified != NULL) {
+    dromon_port_notify(batch->unnotified);
+    dromon_port_unref(batch->unnotified);
+    batch->unnotified = NULL;
+  }
+}
+
+/* The next task, within the batch's bounds. */
+static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
+  struct worker *worker = batch->worker;
+  dromon_task *task = batch->first;
+  if (task != NULL) {
+    batch->first = NULL;
+    batch->deadline_ns = now + worker->pool->batch_ns;
+    return task;
+  }
+  if (batch->tasks_left == 0 || now >= batch->deadline_ns)
+    return NULL;
+  task = find_near(worker);
+  if (task != NULL && task->native) {
+    worker->held = task; /* it runs without what the batch holds */
+    return NULL;
+  }
+  return task;
+}
+
+dromon_task *dromon_batch_next(dromon_batch *batch) {
+  struct worker *worker = batch->worker;
+  uint64_t now = os_now_ns();
+  end(worker, now);
+  dromon_task *task = take_next(batch, now);
+  if (task == NULL)
+    return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
+  /* The next task may take long: nobody shall wait that long for the last one's result. */
+  notify_posted(batch);
+  batch->tasks_left--;
+  begin(worker, task, now);
+  return task;
+}
+
+void dromon_batch_end(dromon_batch *batch, dromon_task *task) {
+  count_completed(batch->worker, task);
+}
+
+int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task) {
+  count_completed(batch->worker, task);
+  /* Once posted the task is the consumer's, and the port may go with it: hence a reference first. */
+  dromon_port_ref(port);
+  int result = dromon_port_post(port, task);
+  if (result < 0) {
+    dromon_port_unref(port);
+    return result;
+  }
+  batch->unnotified = port; /* there was none: dromon_batch_next has notified it */
+  return 0;
+}
+
+static void run_batch(struct worker *worker, void *state, dromon_task *first) {
+  dromon_pool *pool = worker->pool;
+  dromon_batch batch = {.worker = worker, .first = first, .tasks_left = pool->batch_tasks};
+  count_one(&worker->batches);
+  pool->ops.run(state, &batch);
+  end(worker, os_now_ns());
+  notify_posted(&batch);
+}
+
+static void run_native(struct worker *worker, void *state, dromon_native_task *native) {
+  dromon_port *port = native->port;
+  dromon_port_ref(port); /* as in dromon_batch_post */
+  if (begin(worker, &native->task, os_now_ns())) {
+    native->status = native->fn(native->arg);
+    dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
+    end(worker, os_now_ns());
+    count_completed(worker, &native->task);
+  }
+  if (dromon_port_post(port, &native->task) == 0)
+    dromon_port_notify(port);
+  else
+    worker->pool->ops.drop(state, &native->task);
+  dromon_port_unref(port);
+}
+
+static void run(struct worker *worker, void *state, dromon_task *task) {
+  if (task->native)
+    run_native(worker, state, (dromon_native_task *)task);
+  else
+    run_batch(worker, state, task);
+}
+
+/* ---- A worker's life ------------------------------------------------------------------------ */
+
+/* The last worker runs the closing task before it leaves itself. */
+static void finish(struct worker *worker, void *state) {
+  dromon_pool *pool = worker->pool;
+  /* acq_rel: the last one sees all that the others did. Relaxed: is_closed has acquired `last`. */
+  if (fetch_sub_acq_rel(&pool->alive, 1) == 1 && load_relaxed(&pool->last) != NULL)
+    run(worker, state, load_relaxed(&pool->last));
+}
+
+static int enter(struct worker *worker, void **state) {
+  dromon_pool *pool = worker->pool;
+  if (worker->thread.spawn == DROMON_SPAWN_CLONE3 && worker->thread.spawn_error < 0)
+    return worker->thread.spawn_error;
+  int result = placement_apply(&pool->placement, worker->index);
+  if (result < 0)
+    return result;
+  own_state_note(&worker->own_state);
+  return pool->ops.enter(pool->ops_arg, worker->index, state);
+}
+
+void worker_main(void *argument) {
+  struct worker *worker = argument;
+  dromon_pool *pool = worker->pool;
+  void *state = NULL;
+  worker->enter_result = enter(worker, &state);
+  if (worker->enter_result == 0) {
+    current = worker;
+    set_phase(worker, WORKER_ENTERED);
+    for (dromon_task *task; (task = await_task(worker)) != NULL;)
+      run(worker, state, task);
+    finish(worker, state);
+    pool->ops.leave(state);
+  }
+  set_phase(worker, WORKER_LEFT);
+  dromon_pool_unref(pool);
+}
