@@ -1,0 +1,233 @@
+"""What a pool can be asked to be: the arguments of `dromon.open_pool`, checked."""
+
+from __future__ import annotations
+
+import errno
+import math
+import operator
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from ._cpus import usable_cpus
+from ._errors import SpawnError
+from ._native import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ._stalls import Stall
+
+WORKERS_VARIABLE: Final = "DROMON_WORKERS"
+SPAWN_VARIABLE: Final = "DROMON_SPAWN"
+
+QUEUE_CAPACITY_MAX: Final = 1 << 20
+SIZE_MAX: Final = 1 << 40  # bytes of a stack or a guard; the address space ends soon after
+
+SPAWN_NAMES: Final = {
+    "clone3": lib.DROMON_SPAWN_CLONE3,
+    "clone": lib.DROMON_SPAWN_CLONE,
+    "pthread": lib.DROMON_SPAWN_PTHREAD,
+}
+
+
+@attrs.frozen
+class PoolOptions:
+    """Checked options; None or 0 where the core's default holds."""
+
+    workers: int
+    queue_capacity: int = 0
+    stack_size: int = 0
+    guard_size: int = 0
+    affinity: tuple[frozenset[int], ...] | None = None
+    nice: int = 0
+    sched_policy: int = os.SCHED_OTHER
+    stall_after: float | None = None
+    on_stall: Callable[[Stall], object] | None = None
+
+
+def check_options(
+    workers: int | None,
+    queue_capacity: int | None,
+    stack_size: int | None,
+    guard_size: int | None,
+    affinity: Iterable[int | Iterable[int]] | None,
+    nice: int,
+    sched_policy: int | None,
+    stall_after: float | None,
+    on_stall: Callable[[Stall], object] | None,
+) -> PoolOptions:
+    """Check the arguments of `dromon.open_pool`, which documents them and what is raised."""
+    cpus = None if affinity is None else _check_affinity(affinity)
+    if workers is None and cpus is not None:
+        workers = len(cpus)
+    count = check_workers(workers)
+    if cpus is not None and len(cpus) != count:
+        raise ValueError(
+            f"affinity must have one entry for each of the {count} workers, not {len(cpus)}"
+        )
+    if on_stall is not None and not callable(on_stall):
+        raise TypeError(f"on_stall must be callable or None, not {on_stall!r}")
+    if on_stall is not None and stall_after is None:
+        raise ValueError("on_stall needs stall_after, the seconds after which a call has stalled")
+    return PoolOptions(
+        workers=count,
+        queue_capacity=_check_capacity(queue_capacity),
+        stack_size=_check_size("stack_size", stack_size, lib.DROMON_STACK_SIZE_MIN),
+        guard_size=_check_size("guard_size", guard_size, 1),
+        affinity=cpus,
+        nice=_check_range("nice", nice, -39, 39),
+        sched_policy=_check_policy(sched_policy),
+        stall_after=None if stall_after is None else _check_seconds("stall_after", stall_after),
+        on_stall=on_stall,
+    )
+
+
+def check_workers(workers: int | None) -> int:
+    """Return how many workers to start: `usable_cpus` for None."""
+    if workers is None:
+        return usable_cpus()
+    return _check_range("workers", workers, 1, lib.DROMON_WORKERS_MAX, "an integer or None")
+
+
+def default_workers() -> int:
+    """How many workers the default pool has."""
+    text = os.environ.get(WORKERS_VARIABLE)
+    if text is None:
+        return check_workers(None)
+    try:
+        return check_workers(int(text))
+    except ValueError:
+        raise ValueError(
+            f"{WORKERS_VARIABLE} must be a number from 1 to {lib.DROMON_WORKERS_MAX}, not {text!r}"
+        ) from None
+
+
+def _check_range(
+    name: str, value: int, least: int, most: int, allowed: str = "an integer"
+) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {allowed}, not {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {number}")
+    return number
+
+
+def _check_size(name: str, size: int | None, least: int) -> int:
+    if size is None:
+        return 0
+    return _check_range(name, size, least, SIZE_MAX, "a number of bytes or None")
+
+
+def _check_capacity(capacity: int | None) -> int:
+    if capacity is None:
+        return 0
+    number = _check_range(
+        "queue_capacity", capacity, 1, QUEUE_CAPACITY_MAX, "an integer or None"
+    )
+    return max(2, 1 << (number - 1).bit_length())
+
+
+def _check_affinity(affinity: Iterable[int | Iterable[int]]) -> tuple[frozenset[int], ...]:
+    try:
+        entries = tuple(
+            frozenset([entry] if isinstance(entry, int) else map(operator.index, entry))
+            for entry in affinity
+        )
+    except TypeError:
+        raise TypeError(
+            f"affinity must have a CPU or a set of CPUs for each worker, not {affinity!r}"
+        ) from None
+    for entry in entries:
+        if not entry:
+            raise ValueError("affinity must not have an empty set of CPUs")
+        if min(entry) < 0 or max(entry) >= 8192:
+            raise ValueError(f"affinity must name CPUs from 0 to 8191, not {sorted(entry)}")
+    return entries
+
+
+def _check_policy(policy: int | None) -> int:
+    allowed = {None: os.SCHED_OTHER} | {
+        each: each for each in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE)
+    }
+    try:
+        return allowed[policy]
+    except (KeyError, TypeError):
+        raise ValueError(
+            "sched_policy must be os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE or None,"
+            f" not {policy!r}"
+        ) from None
+
+
+def _check_seconds(name: str, seconds: float) -> float:
+    try:
+        number = float(seconds)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
+    if not 1e-3 <= number < math.inf:
+        raise ValueError(f"{name} must be at least 0.001 seconds and finite, not {number}")
+    return number
+
+
+def _spawn_wish() -> int:
+    name = os.environ.get(SPAWN_VARIABLE)
+    if name is None:
+        return int(lib.DROMON_SPAWN_AUTO)
+    try:
+        return int(SPAWN_NAMES[name])
+    except KeyError:
+        raise ValueError(
+            f"{SPAWN_VARIABLE} must be {', '.join(SPAWN_NAMES)} or unset, not {name!r}"
+        ) from None
+
+
+def _placement(options: PoolOptions, keep_alive: list[Any]) -> Any:
+    placement = ffi.new(
+        "dromon_placement *", {"nice": options.nice, "policy": options.sched_policy}
+    )
+    if options.affinity is not None:
+        words = 1 + max(max(entry) for entry in options.affinity) // 64
+        masks = [sum(1 << cpu for cpu in entry) for entry in options.affinity]
+        cpus = ffi.new(
+            "uint64_t[]",
+            [mask >> 64 * word & (1 << 64) - 1 for mask in masks for word in range(words)],
+        )
+        placement.cpus, placement.cpu_words = cpus, words
+        keep_alive.append(cpus)
+    keep_alive.append(placement)
+    return placement
+
+
+def open_core(
+    options: PoolOptions, worker_table: tuple[int, int], stall_hook: tuple[int, int] | None
+) -> Any:
+    """Start the workers, and return the core pool that they belong to, as a counted pointer."""
+    ops, ops_arg = worker_table
+    keep_alive: list[Any] = []
+    config = ffi.new("dromon_pool_config *")
+    config.workers = options.workers
+    config.queue_capacity = options.queue_capacity
+    config.stack_size = options.stack_size
+    config.guard_size = options.guard_size
+    config.spawn = _spawn_wish()
+    config.ops = ffi.cast("dromon_ops *", ops)
+    config.ops_arg = ffi.cast("void *", ops_arg)
+    config.placement = _placement(options, keep_alive)
+    if usable_cpus() == 1:  # by its control groups' quota, too, of which the core knows nothing
+        config.search_ns = lib.DROMON_SEARCH_NEVER
+    if options.stall_after is not None and stall_hook is not None:
+        config.stall_ns = int(options.stall_after * 1e9)
+        config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t)", stall_hook[0])
+        config.on_stall_arg = ffi.cast("void *", stall_hook[1])
+    core = ffi.new("dromon_pool **")
+    result = lib.dromon_pool_open(config, core)
+    if result == -errno.EINVAL and options.affinity is not None:
+        raise SpawnError(
+            errno.EINVAL, f"affinity names only CPUs that this process may not use: {options.affinity}"
+        )
+    if result < 0:
+        raise SpawnError.from_errno(-result, options.workers)
+    return ffi.gc(core[0], lib.dromon_pool_unref)
