@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -25,8 +26,15 @@ int os_futex_wait(const uint32_t *word, uint32_t expected) {
   return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0));
 }
 
-int os_futex_wait_shared(const uint32_t *word, uint32_t expected) {
-  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT, expected, NULL, NULL, 0));
+int os_futex_wait_shared(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+  struct timespec deadline = {
+      .tv_sec = (time_t)(deadline_ns / 1000000000u),
+      .tv_nsec = (long)(deadline_ns % 1000000000u),
+  };
+  /* The plain FUTEX_WAIT counts from now; this one goes by the monotonic clock. */
+  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected,
+                                     deadline_ns == OS_NO_DEADLINE ? NULL : &deadline, NULL,
+                                     FUTEX_BITSET_MATCH_ANY));
 }
 
 void os_futex_wake(const uint32_t *word, int count) {
@@ -45,6 +53,24 @@ uint64_t os_now_ns(void) {
 
 size_t os_page_size(void) {
   return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t os_set_blocked_signals(uint64_t signals) {
+  uint64_t previous;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals, &previous, sizeof signals);
+  return previous;
+}
+
+void os_set_signal_stack(void *low, size_t size) {
+  sigaltstack(&(stack_t){.ss_sp = low, .ss_size = size}, NULL);
+}
+
+size_t os_signal_frame_size(void) {
+  return getauxval(AT_MINSIGSTKSZ);
+}
+
+int os_clone3(const void *args, size_t size) {
+  return (int)negative_errno(syscall(SYS_clone3, args, size));
 }
 
 void os_set_clear_tid(uint32_t *word) {

@@ -145,11 +145,7 @@ static void worker_main(void *argument) {
   struct worker *worker = argument;
   dromon_pool *pool = worker->pool;
   void *state = NULL;
-  if (worker->thread.spawn == DROMON_SPAWN_CLONE3 && worker->thread.spawn_error < 0)
-    worker->enter_result = worker->thread.spawn_error;
-  else
-    worker->enter_result = pool->ops.enter(pool->ops_arg, worker->index, &state);
-
+  worker->enter_result = pool->ops.enter(pool->ops_arg, worker->index, &state);
   if (worker->enter_result == 0) {
     set_phase(worker, WORKER_ENTERED);
     work(worker, state);
@@ -204,10 +200,14 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
 static int start_worker(struct worker *worker, const dromon_pool_config *config) {
   char name[16];
   snprintf(name, sizeof name, "dromon-%u", worker->index);
+  struct thread_options options = {
+      .stack_size = or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
+      .guard_size = or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT),
+      .name = name,
+      .spawn = (enum dromon_spawn)config->spawn,
+  };
   dromon_pool_ref(worker->pool); /* the worker's, which drops it at its end */
-  int result = thread_start(
-      &worker->thread, or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
-      or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT), name, worker_main, worker);
+  int result = thread_start(&worker->thread, &options, worker_main, worker);
   if (result < 0)
     dromon_pool_unref(worker->pool);
   return result;
@@ -343,6 +343,7 @@ int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *ou
       .stack_low = (uintptr_t)thread->stack.low,
       .stack_size = thread->stack.size,
       .guard_size = thread->stack.guard,
+      .stack_used = stack_used(&thread->stack),
   };
   return 0;
 }
