@@ -125,7 +125,7 @@ def test_the_report_tells_what_it_was_measured_on(tree: Path) -> None:
     assert report["rows"][-1]["way"] == "ceiling: 3 bare forks"
     assert [worker["name"] for worker in report["workers"]] == ["dromon-0", "dromon-1", "dromon-2"]
     assert len({worker["tid"] for worker in report["workers"]}) == 3
-    assert {worker["spawn"] for worker in report["workers"]} <= {"clone3", "pthread"}
+    assert {worker["spawn"] for worker in report["workers"]} <= {"clone3", "clone", "pthread"}
     assert report["python"]["implementation"] == "CPython"
     assert isinstance(report["python"]["gil"], bool)
     assert report["usable_cpus"] >= 1

@@ -60,8 +60,13 @@ int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_
   monitor->reported = calloc(pool->worker_count, sizeof *monitor->reported);
   if (monitor->reported == NULL)
     return -ENOMEM;
-  int result = thread_start(&monitor->thread, DROMON_STACK_SIZE_DEFAULT, DROMON_GUARD_SIZE_DEFAULT,
-                            "dromon-monitor", monitor_main, monitor);
+  struct thread_options options = {
+      .stack_size = DROMON_STACK_SIZE_DEFAULT,
+      .guard_size = DROMON_GUARD_SIZE_DEFAULT,
+      .name = "dromon-monitor",
+      .spawn = (enum dromon_spawn)config->spawn,
+  };
+  int result = thread_start(&monitor->thread, &options, monitor_main, monitor);
   if (result < 0)
     free(monitor->reported);
   return result;

@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -28,18 +29,25 @@ int os_futex_wait(const uint32_t *word, uint32_t expected) {
   return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0));
 }
 
-int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
-  struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-                              .tv_nsec = (long)(deadline_ns % 1000000000u)};
-  /* The bitset form takes a point of time, on the clock of os_now_ns, where the plain one takes a
-   * length. */
-  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected,
-                                     deadline_ns == UINT64_MAX ? NULL : &deadline, NULL,
+/* The bitset form takes a point of time, on the clock of os_now_ns, where the plain one takes a
+ * length. */
+static int futex_wait_until(const uint32_t *word, int operation, uint32_t expected,
+                            uint64_t deadline_ns) {
+  struct timespec deadline = {
+      .tv_sec = (time_t)(deadline_ns / 1000000000u),
+      .tv_nsec = (long)(deadline_ns % 1000000000u),
+  };
+  return (int)negative_errno(syscall(SYS_futex, word, operation, expected,
+                                     deadline_ns == OS_NO_DEADLINE ? NULL : &deadline, NULL,
                                      FUTEX_BITSET_MATCH_ANY));
 }
 
-int os_futex_wait_shared(const uint32_t *word, uint32_t expected) {
-  return (int)negative_errno(syscall(SYS_futex, word, FUTEX_WAIT, expected, NULL, NULL, 0));
+int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+  return futex_wait_until(word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline_ns);
+}
+
+int os_futex_wait_shared(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+  return futex_wait_until(word, FUTEX_WAIT_BITSET, expected, deadline_ns);
 }
 
 void os_futex_wake(const uint32_t *word, int count) {
@@ -88,12 +96,28 @@ void os_set_name(const char *name) {
   prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
-void os_get_signal_mask(uint64_t *mask) {
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, mask, sizeof *mask);
+uint64_t os_set_blocked_signals(uint64_t signals) {
+  uint64_t previous;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals, &previous, sizeof signals);
+  return previous;
 }
 
-void os_set_signal_mask(const uint64_t *mask) {
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, sizeof *mask);
+uint64_t os_get_blocked_signals(void) {
+  uint64_t blocked;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &blocked, sizeof blocked);
+  return blocked;
+}
+
+void os_set_signal_stack(void *low, size_t size) {
+  sigaltstack(&(stack_t){.ss_sp = low, .ss_size = size}, NULL);
+}
+
+size_t os_signal_frame_size(void) {
+  return getauxval(AT_MINSIGSTKSZ);
+}
+
+int os_clone3(const void *args, size_t size) {
+  return (int)negative_errno(syscall(SYS_clone3, args, size));
 }
 
 void os_set_clear_tid(uint32_t *word) {

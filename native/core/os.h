@@ -7,6 +7,7 @@
 #ifndef DROMON_CORE_OS_H
 #define DROMON_CORE_OS_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -15,12 +16,15 @@
  * re-check their condition in a loop whatever it was. */
 int os_futex_wait(const uint32_t *word, uint32_t expected);
 
-/* As os_futex_wait, and -ETIMEDOUT once os_now_ns() is past `deadline_ns`; UINT64_MAX: no deadline. */
+#define OS_NO_DEADLINE UINT64_MAX
+
+/* As os_futex_wait, and -ETIMEDOUT once os_now_ns() is past `deadline_ns`; OS_NO_DEADLINE: never. */
 int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 
 /* As os_futex_wait, for a word that the kernel itself clears and wakes at a thread's end: that wake
- * is keyed as shared, and a private wait would sleep for ever. */
-int os_futex_wait_shared(const uint32_t *word, uint32_t expected);
+ * is keyed as shared, and a private wait would sleep for ever. -ETIMEDOUT once os_now_ns() has reached
+ * `deadline_ns`. */
+int os_futex_wait_shared(const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 
 /* Wakes `count` waiters at most. Only the address is used: the word's memory may already be gone. */
 void os_futex_wake(const uint32_t *word, int count);
@@ -40,9 +44,30 @@ int os_add_nice(int nice);
 void os_get_name(char name[16]);
 void os_set_name(const char *name);
 
-/* Raw, since libc's own would hide two signals that it uses inside. */
-void os_get_signal_mask(uint64_t *mask);
-void os_set_signal_mask(const uint64_t *mask);
+/* Sets of signals as the kernel has them: bit n - 1 is signal n. */
+#define OS_SIGNAL(n) ((uint64_t)1 << ((n) - 1))
+/* What tells a thread of its own fault. */
+#define OS_FAULT_SIGNALS                                                                           \
+  (OS_SIGNAL(SIGSEGV) | OS_SIGNAL(SIGBUS) | OS_SIGNAL(SIGFPE) | OS_SIGNAL(SIGILL) |                \
+   OS_SIGNAL(SIGABRT) | OS_SIGNAL(SIGTRAP) | OS_SIGNAL(SIGSYS))
+/* What glibc keeps for its own use, between threads that it knows. Its functions leave these two out
+ * of every set that they are given, hence the next one. */
+#define OS_LIBC_SIGNALS (OS_SIGNAL(32) | OS_SIGNAL(33))
+
+/* Blocks these signals, and no other, in the calling thread. Returns what was blocked before. */
+uint64_t os_set_blocked_signals(uint64_t signals);
+
+uint64_t os_get_blocked_signals(void);
+
+/* Gives the calling thread a stack for the handlers that ask for it (SA_ONSTACK). */
+void os_set_signal_stack(void *low, size_t size);
+
+/* What the kernel itself puts on such a stack, on this processor. 0: it does not tell, and it is less
+ * than 2 KiB. */
+size_t os_signal_frame_size(void);
+
+/* clone3 with arguments that make nothing; what makes a thread is in assembly. */
+int os_clone3(const void *args, size_t size);
 
 /* Sets the calling thread's clear-TID address (`set_tid_address`). */
 void os_set_clear_tid(uint32_t *word);

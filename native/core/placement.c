@@ -44,7 +44,7 @@ int placement_apply(const dromon_placement *placement, uint32_t worker) {
 void own_state_note(struct own_state *state) {
   int bytes = os_get_affinity(state->cpus, sizeof state->cpus);
   state->cpu_bytes = bytes < 0 ? 0 : (size_t)bytes;
-  os_get_signal_mask(&state->signal_mask);
+  state->signal_mask = os_get_blocked_signals();
   os_get_name(state->name);
 }
 
@@ -55,7 +55,7 @@ void own_state_restore(const struct own_state *state) {
   if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0)
     os_set_affinity(state->cpus, state->cpu_bytes);
   if (now.signal_mask != state->signal_mask)
-    os_set_signal_mask(&state->signal_mask);
+    os_set_blocked_signals(state->signal_mask);
   if (strcmp(now.name, state->name) != 0)
     os_set_name(state->name);
 }

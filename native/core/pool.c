@@ -120,10 +120,14 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
 static int start_worker(struct worker *worker, const dromon_pool_config *config) {
   char name[16];
   snprintf(name, sizeof name, "dromon-%u", worker->index);
+  struct thread_options options = {
+      .stack_size = or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
+      .guard_size = or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT),
+      .name = name,
+      .spawn = (enum dromon_spawn)config->spawn,
+  };
   dromon_pool_ref(worker->pool); /* the worker's, which drops it at its end */
-  int result = thread_start(
-      &worker->thread, or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
-      or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT), name, worker_main, worker);
+  int result = thread_start(&worker->thread, &options, worker_main, worker);
   if (result < 0)
     dromon_pool_unref(worker->pool);
   return result;
@@ -323,6 +327,7 @@ int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *ou
       .stack_low = (uintptr_t)thread->stack.low,
       .stack_size = thread->stack.size,
       .guard_size = thread->stack.guard,
+      .stack_used = stack_used(&thread->stack),
   };
   return 0;
 }

@@ -3,7 +3,6 @@
 
 #include "os.h"
 
-#include <dromon/dromon.h>
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -14,7 +13,7 @@ static uint64_t whole_pages(uint64_t bytes) {
 
 int stack_map(struct stack *stack, uint64_t size, uint64_t guard) {
   uint64_t limit = (uint64_t)PTRDIFF_MAX / 2; /* so that no sum below overflows */
-  if (size < DROMON_STACK_SIZE_MIN || size > limit || guard == 0 || guard > limit)
+  if (size == 0 || size > limit || guard == 0 || guard > limit)
     return -EINVAL;
   size = whole_pages(size);
   guard = whole_pages(guard);
@@ -38,4 +37,21 @@ int stack_map(struct stack *stack, uint64_t size, uint64_t guard) {
 
 void stack_unmap(struct stack *stack) {
   munmap(stack->low - stack->guard, stack->guard + stack->size);
+}
+
+size_t stack_used(const struct stack *stack) {
+  enum { PAGES = 512 }; /* looked at in one call */
+  unsigned char in_memory[PAGES];
+  size_t page = os_page_size();
+  for (size_t offset = 0; offset < stack->size; offset += PAGES * page) {
+    size_t rest = stack->size - offset;
+    size_t length = rest < PAGES * page ? rest : PAGES * page;
+    if (mincore(stack->low + offset, length, in_memory) < 0)
+      return 0; /* not mapped: the thread is gone */
+    for (size_t i = 0; i < length / page; i++) {
+      if (in_memory[i] & 1)
+        return rest - i * page;
+    }
+  }
+  return 0;
 }

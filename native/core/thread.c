@@ -1,14 +1,15 @@
-/* thread.c - see thread.h, whose event names the functions here bear. */
+/* thread.c - see thread.h and thread.md, whose event names the functions here bear. */
 #include "thread.h"
 
 #include "arch/arch.h"
 #include "atomic.h"
 #include "os.h"
+#include "spawn.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -23,10 +24,11 @@ struct identity {
   uint32_t rseq_length;
 };
 
-static uint64_t clone3_count;
+/* Initial-exec, so that reading it in a signal handler calls nothing of libc's. */
+static _Thread_local const struct thread *current __attribute__((tls_model("initial-exec")));
 
-uint64_t dromon_clone3_count(void) {
-  return load_relaxed(&clone3_count);
+const struct thread *thread_current(void) {
+  return current;
 }
 
 /* ---- Learn ---------------------------------------------------------------------------------- */
@@ -52,11 +54,16 @@ static int learn_tid_word(const struct thread *thread, struct identity *identity
 }
 
 static int learn_clear_tid_word(const struct thread *thread, struct identity *identity) {
-  /* The TID word itself up to glibc 2.42; from 2.43 a word beside it (`joinstate`). */
+  /* The TID word itself up to glibc 2.42; from 2.43 a word beside it (`joinstate`). Either is not 0
+   * while the thread lives, which is what a join waits for. What stands between us and the kernel may
+   * also say yes and tell a word of its own (qemu-user before 9), or none. */
+  identity->clear_tid_word = NULL;
   int result = os_get_clear_tid(&identity->clear_tid_word);
   if (result < 0)
     return result;
-  return lies_in_tcb(thread, identity->clear_tid_word) ? 0 : -ENOSYS;
+  if (!lies_in_tcb(thread, identity->clear_tid_word) || *identity->clear_tid_word == 0)
+    return -ENOSYS;
+  return 0;
 }
 
 static int learn_rseq(struct identity *identity) {
@@ -97,6 +104,12 @@ static void take_back(const struct identity *identity) {
   (void)claim(identity);
 }
 
+/* Whether the kernel goes by the word that it was given last, and says so. */
+static bool is_clear_tid_word(const uint32_t *word) {
+  uint32_t *told = NULL;
+  return os_get_clear_tid(&told) == 0 && told == word;
+}
+
 static int release(struct thread *thread, const struct identity *identity) {
   if (identity->rseq != NULL) {
     int result = os_rseq_unregister(identity->rseq, identity->rseq_length);
@@ -106,10 +119,40 @@ static int release(struct thread *thread, const struct identity *identity) {
   os_set_robust_list(NULL, identity->robust_list_length);
   store_relaxed(&thread->incubator_alive, (uint32_t)os_gettid());
   os_set_clear_tid(&thread->incubator_alive);
+  if (!is_clear_tid_word(&thread->incubator_alive)) {
+    take_back(identity);
+    return -ENOSYS;
+  }
   return 0;
 }
 
-/* ---- Transfer and Adopt --------------------------------------------------------------------- */
+/* ---- Running -------------------------------------------------------------------------------- */
+
+/* Tells thread_start the outcome. */
+static void tell(struct thread *thread, int result) {
+  thread->begin_result = result;
+  store_release(&thread->has_begun, 1); /* pairs with the acquire in await_begin */
+  os_futex_wake(&thread->has_begun, 1);
+}
+
+static int await_begin(const struct thread *thread) {
+  while (load_acquire(&thread->has_begun) == 0)
+    os_futex_wait(&thread->has_begun, 0);
+  return thread->begin_result;
+}
+
+static void run(struct thread *thread) {
+  spawn_count(thread->spawn);
+  thread->tid = os_gettid();
+  current = thread;
+  /* It stays to the very end, for what libc runs then; the join unmaps it, as the stack. */
+  os_set_signal_stack(thread->signal_stack.low, thread->signal_stack.size);
+  pthread_setname_np(pthread_self(), thread->name);
+  tell(thread, 0);
+  thread->fn(thread->arg);
+}
+
+/* ---- Adopt ---------------------------------------------------------------------------------- */
 
 struct transfer {
   struct thread *thread;
@@ -129,7 +172,7 @@ static int adopt(struct thread *thread, const struct identity *identity) {
   uint32_t alive;
   /* Acquire, pairs with the kernel's store at the incubator's end. */
   while ((alive = load_acquire(&thread->incubator_alive)) != 0)
-    os_futex_wait_shared(&thread->incubator_alive, alive);
+    os_futex_wait_shared(&thread->incubator_alive, alive, OS_NO_DEADLINE);
 
   int result = claim(identity);
   if (result == 0 && !libc_knows_us())
@@ -137,19 +180,32 @@ static int adopt(struct thread *thread, const struct identity *identity) {
   return result;
 }
 
-static void run(struct thread *thread) {
-  thread->tid = os_gettid();
-  pthread_setname_np(pthread_self(), thread->name); /* `pthread` may not be stored yet */
-  thread->fn(thread->arg);
-}
-
 static void run_adopted(void *argument) {
   struct transfer *transfer = argument;
+  int result = adopt(transfer->thread, transfer->identity);
+  if (result == 0)
+    run(transfer->thread);
+  else
+    tell(transfer->thread, result); /* too late for this thread to Stay: it ends */
+}
+
+/* ---- Transfer ------------------------------------------------------------------------------- */
+
+/* By clone3 or, where that is refused or was not wished, by clone. 0 on the worker, when it is done; a
+ * negative errno on the incubator, clone3's if both were tried. */
+static int transfer_by_call(struct clone_args *args, struct transfer *transfer) {
   struct thread *thread = transfer->thread;
-  fetch_add_relaxed(&clone3_count, 1);
-  thread->spawn = DROMON_SPAWN_CLONE3;
-  thread->spawn_error = adopt(thread, transfer->identity);
-  run(thread); /* fn checks spawn_error: it is too late for this thread to Stay */
+  int refusal = 0;
+  if (thread->wish != DROMON_SPAWN_CLONE) {
+    thread->spawn = DROMON_SPAWN_CLONE3;
+    refusal = arch_clone3_transfer(args, sizeof *args, run_adopted, transfer);
+    if (thread->wish == DROMON_SPAWN_CLONE3 || !spawn_is_refused(refusal))
+      return refusal;
+  }
+  thread->spawn = DROMON_SPAWN_CLONE;
+  thread->spawn_error = refusal;
+  int result = arch_clone_transfer(args, run_adopted, transfer);
+  return result < 0 && refusal < 0 ? refusal : result;
 }
 
 /* What the incubator keeps below the frame of transfer(): room for its last calls, and for the frame
@@ -168,23 +224,38 @@ static int transfer(struct thread *thread, const struct identity *identity) {
       .stack_size = top - (uintptr_t)thread->stack.low,
       .tls = (uintptr_t)__builtin_thread_pointer(),
   };
-  return arch_clone3_transfer(&args, sizeof args, run_adopted, &transfer);
+  return transfer_by_call(&args, &transfer);
 }
 
 /* ---- Hatch ---------------------------------------------------------------------------------- */
 
-/* The incubator. Its frame is also where the worker comes back to at its end. */
-static void *incubate(void *argument) {
-  struct thread *thread = argument;
+/* Moves the calling thread into one of ours. 0 on that one, when it is done; a negative errno on the
+ * incubator, as if nothing had been. */
+static int hand_over(struct thread *thread) {
   struct identity identity;
   int result = learn(thread, &identity);
   if (result == 0)
     result = release(thread, &identity);
   if (result == 0) {
     result = transfer(thread, &identity);
+    if (result < 0)
+      take_back(&identity);
+  }
+  return result;
+}
+
+/* The incubator. Its frame is also where the worker comes back to at its end. */
+static void *incubate(void *argument) {
+  struct thread *thread = argument;
+  int result = 0;
+  if (thread->wish != DROMON_SPAWN_PTHREAD) {
+    result = hand_over(thread);
     if (result == 0)
       return NULL; /* the worker, done */
-    take_back(&identity);
+    if (thread->wish != DROMON_SPAWN_AUTO) {
+      tell(thread, result);
+      return NULL;
+    }
   }
   /* Stay. */
   thread->spawn = DROMON_SPAWN_PTHREAD;
@@ -193,41 +264,59 @@ static void *incubate(void *argument) {
   return NULL;
 }
 
-/* All signals go to the program's own threads, but for those that tell of this thread's own fault
- * and those that libc uses inside (32 and 33, which its functions leave open by themselves). */
-static void block_signals(sigset_t *previous) {
-  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
-  sigset_t blocked;
-  sigfillset(&blocked);
-  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-    sigdelset(&blocked, faults[i]);
-  pthread_sigmask(SIG_SETMASK, &blocked, previous);
-}
-
-int thread_start(struct thread *thread, uint64_t stack_size, uint64_t guard_size, const char *name,
-                 void (*fn)(void *), void *arg) {
-  *thread = (struct thread){.fn = fn, .arg = arg};
-  snprintf(thread->name, sizeof thread->name, "%s", name);
-  int result = stack_map(&thread->stack, stack_size, guard_size);
+static int map_stacks(struct thread *thread, const struct thread_options *options) {
+  enum { SIGNAL_HANDLER_ROOM = 65536 };
+  int result = stack_map(&thread->stack, options->stack_size, options->guard_size);
   if (result < 0)
     return result;
-
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  result = -pthread_attr_setstack(&attributes, thread->stack.low, thread->stack.size);
-  if (result == 0) {
-    sigset_t previous; /* a thread begins with its creator's mask */
-    block_signals(&previous);
-    result = -pthread_create(&thread->pthread, &attributes, incubate, thread);
-    pthread_sigmask(SIG_SETMASK, &previous, NULL);
-  }
-  pthread_attr_destroy(&attributes);
+  result = stack_map(&thread->signal_stack, os_signal_frame_size() + SIGNAL_HANDLER_ROOM, 1);
   if (result < 0)
     stack_unmap(&thread->stack);
   return result;
 }
 
+static void unmap_stacks(struct thread *thread) {
+  stack_unmap(&thread->stack);
+  stack_unmap(&thread->signal_stack);
+}
+
+/* pthread_create on our stack, for an incubator that begins with the signals blocked that a worker
+ * shall have blocked: all go to the program's own threads, but for those that tell of this thread's own
+ * fault and those that libc uses inside. */
+static int hatch(struct thread *thread) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  int result = -pthread_attr_setstack(&attributes, thread->stack.low, thread->stack.size);
+  if (result == 0) {
+    uint64_t previous = os_set_blocked_signals(~(OS_FAULT_SIGNALS | OS_LIBC_SIGNALS));
+    result = -pthread_create(&thread->pthread, &attributes, incubate, thread);
+    os_set_blocked_signals(previous);
+  }
+  pthread_attr_destroy(&attributes);
+  return result;
+}
+
+int thread_start(struct thread *thread, const struct thread_options *options, void (*fn)(void *),
+                 void *arg) {
+  if (options->stack_size < DROMON_STACK_SIZE_MIN || options->spawn > DROMON_SPAWN_PTHREAD)
+    return -EINVAL;
+  *thread = (struct thread){.fn = fn, .arg = arg, .wish = options->spawn};
+  snprintf(thread->name, sizeof thread->name, "%s", options->name);
+  int result = map_stacks(thread, options);
+  if (result < 0)
+    return result;
+  result = hatch(thread);
+  if (result < 0) {
+    unmap_stacks(thread);
+    return result;
+  }
+  result = await_begin(thread);
+  if (result < 0)
+    thread_join(thread);
+  return result;
+}
+
 void thread_join(struct thread *thread) {
   pthread_join(thread->pthread, NULL);
-  stack_unmap(&thread->stack);
+  unmap_stacks(thread);
 }

@@ -293,8 +293,6 @@ static void finish(struct worker *worker, void *state) {
 
 static int enter(struct worker *worker, void **state) {
   dromon_pool *pool = worker->pool;
-  if (worker->thread.spawn == DROMON_SPAWN_CLONE3 && worker->thread.spawn_error < 0)
-    return worker->thread.spawn_error;
   int result = placement_apply(&pool->placement, worker->index);
   if (result < 0)
     return result;

@@ -903,7 +903,7 @@ static void pools_live_side_by_side(void) {
   free(jobs);
 }
 
-/* Where libc's threads take the place of clone3's, all must work the same. */
+/* Where clone's threads take the place of clone3's, all must work the same. */
 static void work_without_clone3(void) {
   if (!refuse(&(struct refusal){.call = SYS_clone3, .error = ENOSYS})) {
     printf("  not here: no seccomp filters\n");
@@ -912,7 +912,7 @@ static void work_without_clone3(void) {
   dromon_pool *pool = pool_make(2);
   dromon_worker worker;
   CHECK_EQ(dromon_pool_read_worker(pool, 1, &worker), 0);
-  CHECK_EQ(worker.spawn, DROMON_SPAWN_PTHREAD);
+  CHECK_EQ(worker.spawn, DROMON_SPAWN_CLONE);
   CHECK_EQ(worker.spawn_error, -ENOSYS);
   close_and_join(pool);
   dromon_pool_unref(pool);

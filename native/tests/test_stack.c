@@ -15,10 +15,8 @@ static void check_refused(uint64_t size, uint64_t guard) {
   CHECK_EQ(count_mappings(), mappings);
 }
 
-static void a_stack_below_the_minimum_is_refused(void) {
+static void a_stack_of_no_size_is_refused(void) {
   check_refused(0, 4096);
-  check_refused(1, 4096);
-  check_refused(DROMON_STACK_SIZE_MIN - 1, 4096);
 }
 
 static void a_stack_without_a_guard_is_refused(void) {
@@ -129,9 +127,52 @@ static void many_stacks_come_and_go_without_trace(void) {
   CHECK_EQ(count_mappings(), mappings);
 }
 
+/* ---- The high-water mark -------------------------------------------------------------------- */
+
+static void use_down_to(struct stack *stack, size_t used) {
+  *(volatile unsigned char *)(stack->low + stack->size - used) = 1;
+}
+
+static void what_was_used_is_told_by_whole_pages(void) {
+  size_t page = os_page_size();
+  struct stack stack;
+  CHECK_EQ(stack_map(&stack, DROMON_STACK_SIZE_DEFAULT, 1), 0);
+  CHECK_EQ(stack_used(&stack), 0);
+  use_down_to(&stack, 1);
+  CHECK_EQ(stack_used(&stack), page);
+  use_down_to(&stack, page);
+  CHECK_EQ(stack_used(&stack), page);
+  use_down_to(&stack, page + 1);
+  CHECK_EQ(stack_used(&stack), 2 * page);
+  use_down_to(&stack, stack.size - 3 * page);
+  CHECK_EQ(stack_used(&stack), stack.size - 3 * page);
+  use_down_to(&stack, stack.size);
+  CHECK_EQ(stack_used(&stack), stack.size);
+  stack_unmap(&stack);
+}
+
+static void pages_in_between_need_not_have_been_used(void) {
+  size_t page = os_page_size();
+  struct stack stack;
+  CHECK_EQ(stack_map(&stack, 5000 * page, 1), 0); /* more than is looked at in one call */
+  for (size_t pages = 1; pages <= 5000; pages += 499) {
+    use_down_to(&stack, pages * page);
+    CHECK_EQ(stack_used(&stack), pages * page);
+  }
+  stack_unmap(&stack);
+}
+
+static void nothing_is_used_of_a_stack_that_is_gone(void) {
+  struct stack stack;
+  CHECK_EQ(stack_map(&stack, DROMON_STACK_SIZE_MIN, 1), 0);
+  use_down_to(&stack, stack.size);
+  stack_unmap(&stack);
+  CHECK_EQ(stack_used(&stack), 0);
+}
+
 int main(void) {
   (void)count_mappings(); /* stdio's first buffers are mapped before anything is counted */
-  RUN(a_stack_below_the_minimum_is_refused);
+  RUN(a_stack_of_no_size_is_refused);
   RUN(a_stack_without_a_guard_is_refused);
   RUN(sizes_whose_sum_overflows_are_refused);
   RUN(a_size_that_no_address_space_holds_is_refused);
@@ -140,6 +181,9 @@ int main(void) {
   RUN(every_byte_of_the_stack_may_be_written);
   RUN(a_write_to_the_guard_faults);
   RUN(unmap_leaves_neither_stack_nor_guard);
+  RUN(what_was_used_is_told_by_whole_pages);
+  RUN(pages_in_between_need_not_have_been_used);
+  RUN(nothing_is_used_of_a_stack_that_is_gone);
   RUN(many_stacks_come_and_go_without_trace);
   return 0;
 }

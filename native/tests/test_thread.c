@@ -1,7 +1,8 @@
-/* test_thread.c - tests that a worker's thread, which a raw clone3 call made, is to libc, the
- * kernel and the program what a thread of libc's own is.
+/* test_thread.c - tests that a citizen thread, which a raw system call made, is to libc, the kernel and
+ * the program what a thread of libc's own is.
  *
- * The function that a test starts in such a thread checks the most, from inside.
+ * The function that a test starts in such a thread checks the most, from inside. The tests are run for
+ * each back end: `test_thread [AUTO | clone3 | clone | pthread | auto-without-clone3]`.
  */
 #include "thread.h"
 
@@ -20,29 +21,28 @@ enum { STACK_SIZE = 1 << 20, GUARD_SIZE = 1 << 16 };
 
 /* ---- Starting ------------------------------------------------------------------------------- */
 
-static struct thread thread; /* the one that a test looks at, and what it runs */
-static void (*thread_fn)(void *);
-static void *thread_arg;
-static sem_t has_begun;
+static struct thread thread; /* the one that a test looks at */
 
-static void begin(void *arg) {
-  (void)arg;
-  sem_post(&has_begun);
-  thread_fn(thread_arg);
-}
+static enum dromon_spawn wish;     /* what all tests ask for, */
+static enum dromon_spawn expected; /* and what they shall get */
 
 static void await(sem_t *semaphore) {
   while (sem_wait(semaphore) < 0)
     CHECK_EQ(errno, EINTR);
 }
 
-/* Starts a thread and waits until it runs `fn`: before, a signal to it might reach its incubator.
- */
+static int try_to_start(struct thread *to_start, const char *name, void (*fn)(void *), void *arg) {
+  struct thread_options options = {
+      .stack_size = STACK_SIZE,
+      .guard_size = GUARD_SIZE,
+      .name = name,
+      .spawn = wish,
+  };
+  return thread_start(to_start, &options, fn, arg);
+}
+
 static void start(void (*fn)(void *), void *arg) {
-  thread_fn = fn;
-  thread_arg = arg;
-  CHECK_EQ(thread_start(&thread, STACK_SIZE, GUARD_SIZE, "tested", begin, NULL), 0);
-  await(&has_begun);
+  CHECK_EQ(try_to_start(&thread, "tested", fn, arg), 0);
 }
 
 static void run_in_thread(void (*fn)(void *)) {
@@ -63,27 +63,19 @@ static void end_waiting_thread(void) {
   thread_join(&thread);
 }
 
-/* Whether this kernel, and what stands between it and this process, has all that is needed. */
-static bool clone3_is_expected(void) {
-  uint32_t *word;
-  return syscall(SYS_clone3, NULL, 0) < 0 && errno == EINVAL && os_get_clear_tid(&word) == 0;
-}
-
 static void do_nothing(void *arg) {
   (void)arg;
 }
 
-static void a_thread_is_made_by_clone3(void) {
-  uint64_t count = dromon_clone3_count();
+static void a_thread_is_made_as_expected_and_counted(void) {
+  uint64_t counts[DROMON_SPAWN_PTHREAD + 1];
+  for (int spawn = 0; spawn <= DROMON_SPAWN_PTHREAD; spawn++)
+    counts[spawn] = dromon_spawn_count(spawn);
   run_in_thread(do_nothing);
-  if (!clone3_is_expected()) {
-    printf("  not here: error %d\n", thread.spawn_error);
-    CHECK_EQ(thread.spawn, DROMON_SPAWN_PTHREAD);
-    return;
-  }
-  CHECK_EQ(thread.spawn, DROMON_SPAWN_CLONE3);
-  CHECK_EQ(thread.spawn_error, 0);
-  CHECK_EQ(dromon_clone3_count(), count + 1);
+  CHECK_EQ(thread.spawn, expected);
+  CHECK_EQ(thread.spawn_error == 0, wish == expected || expected == DROMON_SPAWN_CLONE3);
+  for (int spawn = 0; spawn <= DROMON_SPAWN_PTHREAD; spawn++)
+    CHECK_EQ(dromon_spawn_count(spawn), counts[spawn] + (spawn == (int)expected));
 }
 
 static void set_to_7(void *arg) {
@@ -97,11 +89,20 @@ static void the_function_gets_its_argument_and_the_join_its_effect(void) {
   CHECK_EQ(value, 7);
 }
 
-static void a_bad_size_is_refused(void) {
+static void check_refused(struct thread_options options) {
   unsigned mappings = count_mappings();
-  CHECK_EQ(thread_start(&thread, 4096, GUARD_SIZE, "", do_nothing, NULL), -EINVAL);
-  CHECK_EQ(thread_start(&thread, STACK_SIZE, 0, "", do_nothing, NULL), -EINVAL);
+  options.name = "";
+  CHECK_EQ(thread_start(&thread, &options, do_nothing, NULL), -EINVAL);
   CHECK_EQ(count_mappings(), mappings);
+}
+
+static void options_out_of_range_are_refused(void) {
+  check_refused((struct thread_options){.stack_size = 0, .guard_size = GUARD_SIZE});
+  check_refused(
+      (struct thread_options){.stack_size = DROMON_STACK_SIZE_MIN - 1, .guard_size = GUARD_SIZE});
+  check_refused((struct thread_options){.stack_size = STACK_SIZE, .guard_size = 0});
+  check_refused((struct thread_options){
+      .stack_size = STACK_SIZE, .guard_size = GUARD_SIZE, .spawn = DROMON_SPAWN_PTHREAD + 1});
 }
 
 /* ---- Who it is ------------------------------------------------------------------------------ */
@@ -111,7 +112,7 @@ static pid_t creator;
 static void check_tid(void *arg) {
   (void)arg;
   CHECK_EQ(thread.tid, os_gettid());
-  if (thread.spawn == DROMON_SPAWN_CLONE3)
+  if (thread.spawn != DROMON_SPAWN_PTHREAD)
     CHECK_EQ(load_relaxed(&thread.incubator_alive), 0); /* nobody else is on this stack */
   CHECK_THAT(os_gettid(), !=, creator);
   CHECK_EQ(getpid(), creator);
@@ -175,11 +176,9 @@ static void check_name(void *arg) {
 }
 
 static void it_has_its_name_cut_to_15_bytes(void) {
-  CHECK_EQ(thread_start(&thread, STACK_SIZE, GUARD_SIZE, "dromon-0", check_name, "dromon-0"), 0);
+  CHECK_EQ(try_to_start(&thread, "dromon-0", check_name, "dromon-0"), 0);
   thread_join(&thread);
-  CHECK_EQ(thread_start(&thread, STACK_SIZE, GUARD_SIZE, "fifteen bytes -- and more", check_name,
-                        "fifteen bytes -"),
-           0);
+  CHECK_EQ(try_to_start(&thread, "fifteen bytes -- and more", check_name, "fifteen bytes -"), 0);
   thread_join(&thread);
 }
 
@@ -296,8 +295,13 @@ static const void *object_of(const void *code) {
   return dladdr(code, &info) != 0 ? info.dli_fbase : NULL;
 }
 
+/* No function of the assembly is longer. */
+enum { TRANSFER_CODE_SIZE = 256 };
+
 static bool is_in_transfer(const void *code) {
-  return (uintptr_t)code - (uintptr_t)arch_clone3_transfer < 256;
+  uintptr_t transfer = thread.spawn == DROMON_SPAWN_CLONE3 ? (uintptr_t)arch_clone3_transfer
+                                                           : (uintptr_t)arch_clone_transfer;
+  return (uintptr_t)code - transfer < TRANSFER_CODE_SIZE;
 }
 
 static void check_backtrace(void *arg) {
@@ -307,7 +311,7 @@ static void check_backtrace(void *arg) {
   int i = 0;
   while (i < count && !is_in_transfer(frames[i]))
     i++;
-  CHECK_EQ(i < count, thread.spawn == DROMON_SPAWN_CLONE3);
+  CHECK_EQ(i < count, thread.spawn != DROMON_SPAWN_PTHREAD);
   const void *libc = object_of((const void *)(uintptr_t)pthread_create);
   CHECK(libc != NULL);
   CHECK_EQ((uintptr_t)object_of(frames[count - 1]), (uintptr_t)libc);
@@ -660,7 +664,7 @@ static void many_threads_live_at_once(void) {
   static struct thread threads[MANY];
   unsigned checked_in = 0;
   for (int i = 0; i < MANY; i++)
-    CHECK_EQ(thread_start(&threads[i], STACK_SIZE, GUARD_SIZE, "many", check_in, &checked_in), 0);
+    CHECK_EQ(try_to_start(&threads[i], "many", check_in, &checked_in), 0);
   while (load_relaxed(&checked_in) < MANY)
     sleep_a_moment();
   await_thread_count(1 + MANY); /* the incubators are gone */
@@ -679,7 +683,7 @@ static void start_and_join(void *arg, unsigned index) {
   for (int i = 0; i < 200; i++) {
     struct thread own;
     int value = 0;
-    CHECK_EQ(thread_start(&own, STACK_SIZE, GUARD_SIZE, "own", set_to_7, &value), 0);
+    CHECK_EQ(try_to_start(&own, "own", set_to_7, &value), 0);
     thread_join(&own);
     CHECK_EQ(value, 7);
   }
@@ -707,25 +711,37 @@ static void check_sound(void *arg) {
   CHECK_EQ(pthread_kill(pthread_self(), 0), 0);
 }
 
-static void check_stays_a_pthread(int error) {
+/* With AUTO: what the threads are then, and why they are not clone3's. */
+static void check_falls_back_to(enum dromon_spawn spawn, int error) {
   creator = os_gettid();
-  uint64_t count = dromon_clone3_count();
   unsigned mappings = 0;
   for (int i = 0; i < 10; i++) {
     run_in_thread(check_sound);
-    CHECK_EQ(thread.spawn, DROMON_SPAWN_PTHREAD);
+    CHECK_EQ(thread.spawn, spawn);
     CHECK_EQ(thread.spawn_error, error);
     await_thread_count(1);
     if (i == 0)
       mappings = count_mappings();
   }
-  CHECK_EQ(dromon_clone3_count(), count);
   CHECK_EQ(count_mappings(), mappings);
   start(lock_and_leave, &(pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER);
   thread_join(&thread);
   a_robust_mutex_outlives_its_owner();
   destructors_of_keys_run_at_its_end();
   pthread_exit_ends_it_cleanly();
+}
+
+static void check_start_fails(enum dromon_spawn wished, int error) {
+  unsigned mappings = 0;
+  wish = wished;
+  for (int i = 0; i < 10; i++) {
+    CHECK_EQ(try_to_start(&thread, "", do_nothing, NULL), error);
+    await_thread_count(1);
+    if (i == 0)
+      mappings = count_mappings();
+  }
+  CHECK_EQ(count_mappings(), mappings);
+  wish = DROMON_SPAWN_AUTO;
 }
 
 /* In a child: false if there is nothing to be tested, since the filter can't be had. */
@@ -737,95 +753,143 @@ static bool refuse_or_say_so(const struct refusal *refusal) {
 }
 
 /* libc then makes its own threads by clone. */
+static const struct refusal no_clone3 = {.call = SYS_clone3, .error = ENOSYS};
+
 static void without_clone3(void) {
-  if (refuse_or_say_so(&(struct refusal){.call = SYS_clone3, .error = ENOSYS}))
-    check_stays_a_pthread(-ENOSYS);
+  if (!refuse_or_say_so(&no_clone3))
+    return;
+  CHECK_EQ(dromon_clone3_probe(), -ENOSYS);
+  check_falls_back_to(DROMON_SPAWN_CLONE, -ENOSYS);
+  check_start_fails(DROMON_SPAWN_CLONE3, -ENOSYS);
 }
 
-static void where_clone3_does_not_exist_it_stays_a_pthread(void) {
+static void where_clone3_does_not_exist_it_is_made_by_clone(void) {
   CHECK_EQ(run_in_child(without_clone3), 0);
 }
 
 /* As at a limit that is reached just between libc's thread and ours. */
 static void without_our_clone3(void) {
-  if (refuse_or_say_so(&(struct refusal){.call = SYS_clone3,
-                                         .error = EAGAIN,
-                                         .code = (uintptr_t)arch_clone3_transfer,
-                                         .code_size = 256}))
-    check_stays_a_pthread(-EAGAIN);
+  if (!refuse_or_say_so(&(struct refusal){.call = SYS_clone3,
+                                          .error = EAGAIN,
+                                          .code = (uintptr_t)arch_clone3_transfer,
+                                          .code_size = TRANSFER_CODE_SIZE}))
+    return;
+  check_falls_back_to(DROMON_SPAWN_PTHREAD, -EAGAIN);
+  check_start_fails(DROMON_SPAWN_CLONE3, -EAGAIN);
 }
 
 static void where_only_our_clone3_fails_it_stays_a_pthread(void) {
   CHECK_EQ(run_in_child(without_our_clone3), 0);
 }
 
+/* libc's clone still works. */
+static void without_both_calls(void) {
+  struct refusal no_clone = {.call = SYS_clone,
+                             .error = EPERM,
+                             .code = (uintptr_t)arch_clone_transfer,
+                             .code_size = TRANSFER_CODE_SIZE};
+  if (!refuse_or_say_so(&no_clone3) || !refuse_or_say_so(&no_clone))
+    return;
+  check_falls_back_to(DROMON_SPAWN_PTHREAD, -ENOSYS);
+  check_start_fails(DROMON_SPAWN_CLONE3, -ENOSYS);
+  check_start_fails(DROMON_SPAWN_CLONE, -EPERM);
+}
+
+static void where_both_calls_are_refused_it_stays_a_pthread(void) {
+  CHECK_EQ(run_in_child(without_both_calls), 0);
+}
+
+/* In a child: with this query, AUTO Stays for this reason and the others can't be had. */
+static void check_nothing_is_proven(const struct refusal *refusal, int error) {
+  if (!refuse_or_say_so(refusal))
+    return;
+  check_falls_back_to(DROMON_SPAWN_PTHREAD, error);
+  check_start_fails(DROMON_SPAWN_CLONE3, error);
+  check_start_fails(DROMON_SPAWN_CLONE, error);
+}
+
 /* As in a kernel without CONFIG_CHECKPOINT_RESTORE. */
 static void without_the_clear_tid_query(void) {
-  if (refuse_or_say_so(&(struct refusal){.call = SYS_prctl,
-                                         .error = EINVAL,
-                                         .checks_argument = true,
-                                         .value = PR_GET_TID_ADDRESS}))
-    check_stays_a_pthread(-EINVAL);
+  check_nothing_is_proven(
+      &(struct refusal){
+          .call = SYS_prctl, .error = EINVAL, .checks_argument = true, .value = PR_GET_TID_ADDRESS},
+      -EINVAL);
 }
 
 static void where_the_clear_tid_word_is_not_told_it_stays_a_pthread(void) {
   CHECK_EQ(run_in_child(without_the_clear_tid_query), 0);
 }
 
+/* A filter that answers 0: the call is said to have succeeded and has done nothing. */
+static void with_an_empty_clear_tid_query(void) {
+  check_nothing_is_proven(
+      &(struct refusal){
+          .call = SYS_prctl, .error = 0, .checks_argument = true, .value = PR_GET_TID_ADDRESS},
+      -ENOSYS);
+}
+
+static void where_the_clear_tid_query_tells_nothing_it_stays_a_pthread(void) {
+  CHECK_EQ(run_in_child(with_an_empty_clear_tid_query), 0);
+}
+
 static void without_rseq_unregistration(void) {
-  if (rseq_area() == NULL)
+  if (rseq_area() == NULL) {
+    printf("  not here: libc has no rseq area\n");
     return;
-  if (refuse_or_say_so(&(struct refusal){
-          .call = SYS_rseq, .error = EPERM, .checks_argument = true, .index = 2, .value = 1}))
-    check_stays_a_pthread(-EPERM);
+  }
+  check_nothing_is_proven(
+      &(struct refusal){
+          .call = SYS_rseq, .error = EPERM, .checks_argument = true, .index = 2, .value = 1},
+      -EPERM);
 }
 
 static void where_rseq_can_not_be_given_back_it_stays_a_pthread(void) {
   CHECK_EQ(run_in_child(without_rseq_unregistration), 0);
 }
 
-static void without_any_thread(void) {
-  if (!refuse_or_say_so(&(struct refusal){.call = SYS_clone3, .error = EAGAIN}))
+static void check_no_thread(int error) {
+  if (!refuse_or_say_so(&(struct refusal){.call = SYS_clone3, .error = error}))
     return;
-  unsigned mappings = count_mappings();
-  CHECK_EQ(thread_start(&thread, STACK_SIZE, GUARD_SIZE, "", do_nothing, NULL), -EAGAIN);
-  CHECK_EQ(count_mappings(), mappings);
+  for (int spawn = DROMON_SPAWN_AUTO; spawn <= DROMON_SPAWN_PTHREAD; spawn++)
+    check_start_fails((enum dromon_spawn)spawn, -error);
+}
+
+static void at_the_limit_on_threads(void) {
+  check_no_thread(EAGAIN);
+}
+
+/* libc takes this for a failure and not for "there is no such call", and so makes no thread. */
+static void where_clone3_is_forbidden(void) {
+  check_no_thread(EPERM);
 }
 
 static void where_libc_can_make_no_thread_the_start_fails(void) {
-  CHECK_EQ(run_in_child(without_any_thread), 0);
+  CHECK_EQ(run_in_child(at_the_limit_on_threads), 0);
+  CHECK_EQ(run_in_child(where_clone3_is_forbidden), 0);
 }
 
 /* Only the core's calls by way of libc's syscall(), not those of libc's own thread start. */
 static void without_adoption(void) {
-  if (!clone3_is_expected())
-    return;
   if (!refuse_or_say_so(&(struct refusal){.call = SYS_set_robust_list,
                                           .error = EPERM,
                                           .code = (uintptr_t)dlsym(RTLD_DEFAULT, "syscall"),
                                           .code_size = 64}))
     return;
-  run_in_thread(do_nothing);
-  CHECK_EQ(thread.spawn, DROMON_SPAWN_CLONE3);
-  CHECK_EQ(thread.spawn_error, -EPERM);
-  await_thread_count(1);
+  check_start_fails(DROMON_SPAWN_AUTO, -EPERM);
+  check_start_fails(DROMON_SPAWN_CLONE3, -EPERM);
+  check_start_fails(DROMON_SPAWN_CLONE, -EPERM);
 }
 
-static void what_can_not_be_adopted_is_told_to_the_function_and_joined(void) {
+static void where_adopt_fails_the_start_fails(void) {
   CHECK_EQ(run_in_child(without_adoption), 0);
 }
 
-int main(void) {
-  sigset_t usr1; /* see pthread_kill_reaches_it */
-  sigemptyset(&usr1);
-  sigaddset(&usr1, SIGUSR1);
-  CHECK_EQ(pthread_sigmask(SIG_BLOCK, &usr1, NULL), 0);
-  CHECK_EQ(sem_init(&has_begun, 0, 0), 0);
-  CHECK_EQ(sem_init(&may_go_on, 0, 0), 0);
-  CHECK_EQ(sem_init(&is_ready, 0, 0), 0);
-  RUN(a_thread_is_made_by_clone3);
+/* ---- All ------------------------------------------------------------------------------------ */
+
+static void run_citizen_tests(void) {
+  RUN(a_thread_is_made_as_expected_and_counted);
   RUN(the_function_gets_its_argument_and_the_join_its_effect);
-  RUN(a_bad_size_is_refused);
+  RUN(options_out_of_range_are_refused);
   RUN(it_knows_its_kernel_id);
   RUN(pthread_self_is_what_its_creator_got);
   RUN(pthread_kill_reaches_it);
@@ -856,11 +920,74 @@ int main(void) {
   RUN(the_stack_is_unmapped_by_the_join);
   RUN(many_threads_live_at_once);
   RUN(several_threads_may_start_some_at_once);
-  RUN(where_clone3_does_not_exist_it_stays_a_pthread);
+}
+
+static void run_tests_of_fallback(void) {
+  RUN(where_clone3_does_not_exist_it_is_made_by_clone);
   RUN(where_only_our_clone3_fails_it_stays_a_pthread);
+  RUN(where_both_calls_are_refused_it_stays_a_pthread);
   RUN(where_the_clear_tid_word_is_not_told_it_stays_a_pthread);
+  RUN(where_the_clear_tid_query_tells_nothing_it_stays_a_pthread);
   RUN(where_rseq_can_not_be_given_back_it_stays_a_pthread);
   RUN(where_libc_can_make_no_thread_the_start_fails);
-  RUN(what_can_not_be_adopted_is_told_to_the_function_and_joined);
+  RUN(where_adopt_fails_the_start_fails);
+}
+
+/* What this process must do first, and what its threads shall then be. */
+static const struct variant {
+  const char *name;
+  enum dromon_spawn wish;
+  enum dromon_spawn expected;
+  bool without_clone3;
+} variants[] = {
+    {"auto", DROMON_SPAWN_AUTO, DROMON_SPAWN_CLONE3, false},
+    {"clone3", DROMON_SPAWN_CLONE3, DROMON_SPAWN_CLONE3, false},
+    {"clone", DROMON_SPAWN_CLONE, DROMON_SPAWN_CLONE, false},
+    {"pthread", DROMON_SPAWN_PTHREAD, DROMON_SPAWN_PTHREAD, false},
+    {"auto-without-clone3", DROMON_SPAWN_AUTO, DROMON_SPAWN_CLONE, true},
+};
+
+static const struct variant *find_variant(const char *name) {
+  for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+    if (strcmp(variants[i].name, name) == 0)
+      return &variants[i];
+  }
+  return NULL;
+}
+
+/* Whether this kernel, and what stands between it and this process, has what is needed for it. */
+static int find_out_what_is_missing(const struct variant *variant) {
+  uint32_t *word;
+  if (variant->expected == DROMON_SPAWN_PTHREAD)
+    return 0;
+  if (variant->expected == DROMON_SPAWN_CLONE3 && dromon_clone3_probe() < 0)
+    return dromon_clone3_probe();
+  return os_get_clear_tid(&word);
+}
+
+enum { SKIPPED = 77 }; /* to meson */
+
+int main(int argc, char **argv) {
+  const struct variant *variant = find_variant(argc > 1 ? argv[1] : "auto");
+  CHECK(variant != NULL);
+  if (variant->without_clone3 && !refuse_or_say_so(&no_clone3))
+    return SKIPPED;
+  int missing = find_out_what_is_missing(variant);
+  if (missing < 0) {
+    printf("not here: %s\n", strerror(-missing));
+    return SKIPPED;
+  }
+  wish = variant->wish;
+  expected = variant->expected;
+
+  sigset_t usr1; /* see pthread_kill_reaches_it */
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  CHECK_EQ(pthread_sigmask(SIG_BLOCK, &usr1, NULL), 0);
+  CHECK_EQ(sem_init(&may_go_on, 0, 0), 0);
+  CHECK_EQ(sem_init(&is_ready, 0, 0), 0);
+  run_citizen_tests();
+  if (wish == DROMON_SPAWN_AUTO && expected == DROMON_SPAWN_CLONE3)
+    run_tests_of_fallback();
   return 0;
 }

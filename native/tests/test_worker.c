@@ -572,7 +572,7 @@ static struct {
 static void look(struct job *job) {
   (void)job;
   os_get_name(found.name);
-  os_get_signal_mask(&found.mask);
+  found.mask = os_get_blocked_signals();
   found.cpu_bytes = os_get_affinity(found.cpus, sizeof found.cpus);
   found.nice = getpriority(PRIO_PROCESS, 0);
   found.policy = sched_getscheduler(0);
@@ -588,11 +588,11 @@ static void run_and_wait(struct job *job, void (*fn)(struct job *)) {
 
 static void spoil(struct job *job) {
   (void)job;
-  uint64_t open_mask = 0, one_cpu[128] = {0};
+  uint64_t one_cpu[128] = {0};
   for (int i = 0; i < 128 && one_cpu[0] == 0; i++)
     one_cpu[i] = found.cpus[i] & -found.cpus[i]; /* the lowest bit */
   os_set_name("spoilt");
-  os_set_signal_mask(&open_mask);
+  os_set_blocked_signals(0);
   CHECK_EQ(os_set_affinity(one_cpu, (size_t)found.cpu_bytes), 0);
 }
 

@@ -30,6 +30,12 @@ Ts = TypeVarTuple("Ts")
 
 WORKERS_VARIABLE: Final = "DROMON_WORKERS"
 
+_SPAWN_NAMES: Final = {
+    lib.DROMON_SPAWN_CLONE3: "clone3",
+    lib.DROMON_SPAWN_CLONE: "clone",
+    lib.DROMON_SPAWN_PTHREAD: "pthread",
+}
+
 
 @attrs.frozen
 class WorkerStatistics:
@@ -38,11 +44,14 @@ class WorkerStatistics:
     Attributes:
       name (str): Its name in `threading`, ``ps -L``, ``top -H`` and gdb.
       tid (int): Its kernel thread id, as in ``/proc/self/task``.
-      spawn (str): How the thread was made: ``"clone3"``, or ``"pthread"`` where taking over libc's
-          thread control block could not be proven safe.
+      spawn (str): How the thread was made: ``"clone3"``; ``"clone"``, the older system call, where
+          a sandbox or the kernel has no clone3; or ``"pthread"`` where taking over libc's thread
+          control block could not be proven safe.
       spawn_error (str | None): Why it is not a clone3 thread.
       stack_address (int): The lowest usable byte of its stack.
       stack_size (int): Usable bytes of its stack.
+      stack_used (int): The bytes of its stack that were ever used, by whole pages. Too few if the
+          system has swapped out the lowest ones.
       guard_size (int): Inaccessible bytes below its stack.
     """
 
@@ -52,6 +61,7 @@ class WorkerStatistics:
     spawn_error: str | None
     stack_address: int
     stack_size: int
+    stack_used: int
     guard_size: int
 
 
@@ -177,10 +187,11 @@ class Pool:
         return WorkerStatistics(
             name=worker_name(index),
             tid=worker.tid,
-            spawn="clone3" if worker.spawn == lib.DROMON_SPAWN_CLONE3 else "pthread",
+            spawn=_SPAWN_NAMES[worker.spawn],
             spawn_error=os.strerror(-worker.spawn_error) if worker.spawn_error else None,
             stack_address=worker.stack_low,
             stack_size=worker.stack_size,
+            stack_used=worker.stack_used,
             guard_size=worker.guard_size,
         )
 

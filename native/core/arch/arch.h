@@ -1,4 +1,10 @@
-/* arch.h - what each processor provides in assembly (one file per processor in this folder). */
+/* arch.h - what each processor provides in assembly (one file per processor in this folder).
+ *
+ * Two sorts of thread (thread.h, bare_thread.h), each by two system calls: clone3, and clone for where
+ * clone3 is refused. Both take the same struct. Of it clone knows `flags`, `stack` and `stack_size`
+ * (it is given the stack's top), `parent_tid`, `child_tid` and `tls`, in an order of registers that
+ * differs between processors; the rest must be 0.
+ */
 #ifndef DROMON_CORE_ARCH_H
 #define DROMON_CORE_ARCH_H
 
@@ -6,10 +12,10 @@
 
 struct clone_args; /* <linux/sched.h> */
 
-/* Moves the caller's execution to a new kernel thread, made by clone3.
+/* Moves the caller's execution to a new kernel thread.
  *
- * Makes a thread from `args` (of `size` bytes), which runs fn(arg) on the stack that `args` gives,
- * while the calling thread leaves by a raw `exit` system call, at once and without touching its
+ * Makes a thread from `args` (for clone3 of `size` bytes), which runs fn(arg) on the stack that `args`
+ * gives, while the calling thread leaves by a raw `exit` system call, at once and without touching its
  * stack. When fn returns, the *new* thread returns 0 from this very call, on the caller's stack: to
  * the calling function nothing happened but that its thread has another kernel id.
  *
@@ -18,5 +24,19 @@ struct clone_args; /* <linux/sched.h> */
  * fn must neither return nor write to the caller's frames before the kernel has cleared the caller's
  * clear-TID word: until then the caller still stands on them. */
 int arch_clone3_transfer(struct clone_args *args, size_t size, void (*fn)(void *), void *arg);
+int arch_clone_transfer(struct clone_args *args, void (*fn)(void *), void *arg);
+
+/* What a bare thread begins with: the top of the stack that `args` gives (stack + stack_size, a
+ * multiple of 16) points to it. */
+struct arch_bare {
+  void (*fn)(void *);
+  void *arg;
+};
+
+/* Makes a thread that runs fn(arg) of the `struct arch_bare` at its stack's top and then leaves by the
+ * `exit` system call. It comes back to no code of its creator's, and a debugger's backtrace ends at
+ * its entry. Returns its kernel id, or a negative errno. */
+int arch_clone3_bare(struct clone_args *args, size_t size);
+int arch_clone_bare(struct clone_args *args);
 
 #endif

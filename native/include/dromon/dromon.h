@@ -33,6 +33,15 @@ enum {
   DROMON_SEARCH_NEVER = 0x7fffffff,
 };
 
+/* ---- Ways to make a thread ------------------------------------------------------------------ */
+
+enum dromon_spawn {
+  DROMON_SPAWN_AUTO,    /* as a wish: the first of the others that can be had */
+  DROMON_SPAWN_CLONE3,  /* the clone3 system call */
+  DROMON_SPAWN_CLONE,   /* the older clone system call, where clone3 is refused */
+  DROMON_SPAWN_PTHREAD, /* libc's own, where a raw thread could not be proven safe for libc */
+};
+
 /* ---- Tasks ----------------------------------------------------------------------------------
  *
  * A task is a node that the submitter embeds in a record of its own. The core queues it, hands it
@@ -180,6 +189,8 @@ typedef struct dromon_pool_config {
   uint32_t search_ns;    /* longest that a worker looks for work before it parks; it looks shorter,
                               or not at all, while that does not pay. 0: 20,000, or
                               DROMON_SEARCH_NEVER where the process may use one CPU only */
+  uint32_t spawn;        /* enum dromon_spawn: how to make the workers. Any but AUTO is taken by its
+                              word: where it cannot be had the opening fails */
   const dromon_ops *ops; /* NULL: the workers run native tasks alone */
   void *ops_arg;         /* for `enter` */
   const dromon_placement *placement; /* NULL: as the thread that opens the pool */
@@ -251,18 +262,18 @@ typedef struct dromon_pool_statistics {
 /* A snapshot; each number is exact for some moment during the call, not all for the same one. */
 DROMON_API void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *statistics);
 
-enum dromon_spawn {
-  DROMON_SPAWN_CLONE3,  /* a raw clone3 thread that took over a thread control block of libc's */
-  DROMON_SPAWN_PTHREAD, /* a pthread on our stack, since that could not be proven safe */
-};
-
 typedef struct dromon_worker {
-  int32_t tid;         /* kernel thread id */
-  int32_t spawn;       /* enum dromon_spawn: how the thread was made */
-  int32_t spawn_error; /* 0, or why it is not a clone3 thread, as a negative errno */
+  int32_t tid;   /* kernel thread id */
+  int32_t spawn; /* enum dromon_spawn: how the thread was made */
+  int32_t
+      spawn_error; /* 0, or why it is not a clone3 thread though it might have been, as a negative
+                          errno */
   uint64_t stack_low;  /* lowest usable byte of its stack; the guard lies below */
   uint64_t stack_size; /* bytes */
   uint64_t guard_size; /* bytes */
+  uint64_t
+      stack_used; /* bytes of the stack that were ever used, by whole pages. Too few if the system
+                          has swapped out the lowest ones */
 } dromon_worker;
 
 /* Describes worker `index` of an open pool: 0, or -EINVAL. */
@@ -270,8 +281,13 @@ DROMON_API int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon
 
 /* ---- Probes --------------------------------------------------------------------------------- */
 
-/* How many threads this process has made with the clone3 system call through this library. */
-DROMON_API uint64_t dromon_clone3_count(void);
+/* How many threads this process has made in this way (enum dromon_spawn) through this library, bare
+ * ones included. */
+DROMON_API uint64_t dromon_spawn_count(int32_t spawn);
+
+/* 0 if this process may call clone3, else how the call is refused, as a negative errno: -ENOSYS by older
+ * kernels and by most sandboxes, -EPERM by some. Makes no thread. */
+DROMON_API int dromon_clone3_probe(void);
 
 #if !defined(DROMON_CDEF) && defined(__cplusplus)
 }
