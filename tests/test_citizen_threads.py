@@ -462,7 +462,8 @@ def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, 
     result = run_child(
         f"""
         import sys, threading, time, trio, dromon
-        from dromon._pool import Pool
+        from dromon._options import PoolOptions
+            from dromon._pool import Pool
 
         def work(begun):
             begun.set()
@@ -471,7 +472,7 @@ def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, 
         async def main():
             begun = threading.Event()
             # The default pool is never closed, and neither is this one.
-            crowded = Pool._open(1)
+            crowded = Pool._open(PoolOptions(workers=1))
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
                     crowd = threading.Event()

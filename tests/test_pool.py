@@ -83,11 +83,11 @@ async def test_opening_and_closing_are_protected_from_keyboard_interrupts(
 
         monkeypatch.setattr(module, name, watched)
 
-    watch(_pool, "_open_core")
+    watch(_pool, "open_core")
     watch(_call, "current_port")
     async with dromon.open_pool(workers=1):
         assert not trio.lowlevel.currently_ki_protected()
-    assert protected == [("_open_core", True), ("current_port", True)]
+    assert protected == [("open_core", True), ("current_port", True)]
 
 
 async def test_the_default_is_a_worker_per_usable_cpu() -> None:

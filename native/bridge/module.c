@@ -10,17 +10,19 @@ static PyObject *worker_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
                        PyLong_FromVoidPtr(PyInterpreterState_Get()));
 }
 
-PyDoc_STRVAR(stall_hook_doc,
-             "stall_hook()\n--\n\n"
-             "Return the address for dromon_pool_config's `on_stall`; `on_stall_arg` "
-             "is the address of a\ncallable(worker, seconds) that lives as long.");
+PyDoc_STRVAR(
+    stall_hook_doc,
+    "stall_hook(callback, /)\n--\n\n"
+    "Return the addresses for dromon_pool_config's `on_stall` and `on_stall_arg`: to call\n"
+    "callback(worker, seconds), which must live as long as the pool.");
 
-static PyObject *stall_hook(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-  return PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_on_stall);
+static PyObject *stall_hook(PyObject *Py_UNUSED(module), PyObject *callback) {
+  return Py_BuildValue("(NN)", PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_on_stall),
+                       PyLong_FromVoidPtr(callback));
 }
 
 static PyMethodDef module_methods[] = {
-    {"stall_hook", stall_hook, METH_NOARGS, stall_hook_doc},
+    {"stall_hook", stall_hook, METH_O, stall_hook_doc},
     {"worker_table", worker_table, METH_NOARGS, worker_table_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -20,10 +20,12 @@ from importlib.metadata import version as _version  # noqa: E402
 
 from . import to_thread as to_thread  # noqa: E402
 from ._errors import ClosedPoolError as ClosedPoolError  # noqa: E402
+from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
 from ._pool import Pool as Pool  # noqa: E402
-from ._pool import PoolStatistics as PoolStatistics  # noqa: E402
-from ._pool import WorkerStatistics as WorkerStatistics  # noqa: E402
 from ._pool import open_pool as open_pool  # noqa: E402
+from ._stalls import Stall as Stall  # noqa: E402
+from ._statistics import PoolStatistics as PoolStatistics  # noqa: E402
+from ._statistics import WorkerStatistics as WorkerStatistics  # noqa: E402
 
 __version__ = _version("dromon")

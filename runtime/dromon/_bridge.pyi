@@ -4,6 +4,7 @@ from typing import Any, final
 from trio.lowlevel import Abort, Task
 
 def worker_table() -> tuple[int, int]: ...
+def stall_hook(callback: Callable[[int, float], object], /) -> tuple[int, int]: ...
 
 @final
 class Call:
@@ -19,6 +20,7 @@ class Port:
     def __init__(self, abort_succeeded: Abort, abort_failed: Abort) -> None: ...
     def fileno(self) -> int: ...
     def take(self, most: int, /) -> list[Call]: ...
+    def post(self, callback: Callable[[], object], /) -> None: ...
     def close(self) -> None: ...
 
 @final
@@ -33,6 +35,19 @@ class Pool:
         abandon_on_abort: bool,
         /,
     ) -> Call | None: ...
+    def submit_native(
+        self,
+        port: Port,
+        waiter: Task | None,
+        fn: int,
+        arg: int,
+        kept_alive: object,
+        abandon_on_abort: bool,
+        /,
+    ) -> Call | None: ...
+    def start(
+        self, function: Callable[..., object], arguments: tuple[object, ...], wait: bool, /
+    ) -> bool | None: ...
     def close(
         self,
         port: Port,

@@ -13,6 +13,10 @@ class ClosedPoolError(trio.ClosedResourceError):
     process that forked this one."""
 
 
+class QueueFull(trio.WouldBlock):
+    """The pool's queue is full, and the submitter did not want to wait for room."""
+
+
 class SpawnError(OSError):
     """The workers of a pool could not be started.
 

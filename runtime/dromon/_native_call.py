@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from _ctypes import CFuncPtr
+
 from ._native import ffi
 
 _CTYPES_DATA = (ctypes.Structure, ctypes.Union, ctypes.Array, ctypes._SimpleCData)
@@ -16,7 +18,7 @@ def function_address(fn: object) -> int:
         address = fn
     elif isinstance(fn, ffi.CData) and ffi.typeof(fn).kind in _POINTER_KINDS:
         address = int(ffi.cast("uintptr_t", fn))
-    elif isinstance(fn, ctypes._CFuncPtr):
+    elif isinstance(fn, CFuncPtr):
         address = ctypes.cast(fn, ctypes.c_void_p).value or 0
     else:
         address = getattr(fn, "address", None)  # numba's cfunc
@@ -31,7 +33,7 @@ def function_address(fn: object) -> int:
 
 
 def argument_address(arg: object) -> tuple[int, object]:
-    """Return the address that a C function gets for `arg`, and what must live until it has ended."""
+    """Return the address that a C function gets for `arg`, and what must live until it ends."""
     if arg is None:
         return 0, None
     if isinstance(arg, int) and not isinstance(arg, bool):

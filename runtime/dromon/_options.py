@@ -104,9 +104,7 @@ def default_workers() -> int:
         ) from None
 
 
-def _check_range(
-    name: str, value: int, least: int, most: int, allowed: str = "an integer"
-) -> int:
+def _check_range(name: str, value: int, least: int, most: int, allowed: str = "an integer") -> int:
     try:
         number = operator.index(value)
     except TypeError:
@@ -125,9 +123,7 @@ def _check_size(name: str, size: int | None, least: int) -> int:
 def _check_capacity(capacity: int | None) -> int:
     if capacity is None:
         return 0
-    number = _check_range(
-        "queue_capacity", capacity, 1, QUEUE_CAPACITY_MAX, "an integer or None"
-    )
+    number = _check_range("queue_capacity", capacity, 1, QUEUE_CAPACITY_MAX, "an integer or None")
     return max(2, 1 << (number - 1).bit_length())
 
 
@@ -226,7 +222,8 @@ def open_core(
     result = lib.dromon_pool_open(config, core)
     if result == -errno.EINVAL and options.affinity is not None:
         raise SpawnError(
-            errno.EINVAL, f"affinity names only CPUs that this process may not use: {options.affinity}"
+            errno.EINVAL,
+            f"affinity names only CPUs that this process may not use: {options.affinity}",
         )
     if result < 0:
         raise SpawnError.from_errno(-result, options.workers)

@@ -2,95 +2,35 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-import attrs
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from . import _bridge
-from ._call import close_pool, run_call
-from ._cpus import usable_cpus
-from ._errors import SpawnError
+from ._call import close_pool, run_call, run_native_call, start_call
+from ._errors import ClosedPoolError
 from ._native import ffi, lib
+from ._options import PoolOptions, check_options, default_workers, open_core
 from ._port import current_port
-from ._worker import worker_name
+from ._stalls import note_stall
+from ._statistics import PoolStatistics, read_statistics, read_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
+    from typing import NoReturn
 
     import trio
 
+    from ._bridge import Port
+    from ._stalls import Stall
+
 RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
-
-WORKERS_VARIABLE: Final = "DROMON_WORKERS"
-
-_SPAWN_NAMES: Final = {
-    lib.DROMON_SPAWN_CLONE3: "clone3",
-    lib.DROMON_SPAWN_CLONE: "clone",
-    lib.DROMON_SPAWN_PTHREAD: "pthread",
-}
-
-
-@attrs.frozen
-class WorkerStatistics:
-    """What is known of one worker thread.
-
-    Attributes:
-      name (str): Its name in `threading`, ``ps -L``, ``top -H`` and gdb.
-      tid (int): Its kernel thread id, as in ``/proc/self/task``.
-      spawn (str): How the thread was made: ``"clone3"``; ``"clone"``, the older system call, where
-          a sandbox or the kernel has no clone3; or ``"pthread"`` where taking over libc's thread
-          control block could not be proven safe.
-      spawn_error (str | None): Why it is not a clone3 thread.
-      stack_address (int): The lowest usable byte of its stack.
-      stack_size (int): Usable bytes of its stack.
-      stack_used (int): The bytes of its stack that were ever used, by whole pages. Too few if the
-          system has swapped out the lowest ones.
-      guard_size (int): Inaccessible bytes below its stack.
-    """
-
-    name: str
-    tid: int
-    spawn: str
-    spawn_error: str | None
-    stack_address: int
-    stack_size: int
-    stack_used: int
-    guard_size: int
-
-
-@attrs.frozen
-class PoolStatistics:
-    """A snapshot of a pool. Each number is exact for some moment, not all for the same one.
-
-    Attributes:
-      workers (tuple[WorkerStatistics, ...]): The worker threads; empty once the pool is closed.
-      parked (int): Workers that sleep because there is no work.
-      queued (int): Calls that no worker has started. A withdrawn one counts until a worker has come
-          across it.
-      running (int): Calls that a worker has started and not finished.
-      completed (int): Calls that have ended, with a result or an exception; abandoned ones too.
-      withdrawn (int): Calls that were cancelled before they began and have left the queue.
-      batches (int): How often a worker took the interpreter for one or more calls.
-      parks (int): How often a worker went to sleep.
-      wakes (int): How often one was woken by a system call.
-    """
-
-    workers: tuple[WorkerStatistics, ...]
-    parked: int
-    queued: int
-    running: int
-    completed: int
-    withdrawn: int
-    batches: int
-    parks: int
-    wakes: int
 
 
 class Pool:
@@ -107,16 +47,29 @@ class Pool:
     _bridge: _bridge.Pool
     _workers: int
     _joined: bool
+    _on_stall: Callable[[int, float], object] | None  # kept alive for the monitor
 
     @classmethod
-    def _open(cls, workers: int) -> Pool:
+    def _open(cls, options: PoolOptions, port: Port | None = None) -> Pool:
+        """Start a pool whose stalled calls, if it watches for them, are reported to `port`."""
         pool = cls.__new__(cls)
-        pool._core = _open_core(workers)
+        pool._on_stall = None
+        if options.stall_after is not None and port is not None:
+            pool._on_stall = pool._stall_hook(options, port)
+        hook = None if pool._on_stall is None else _bridge.stall_hook(pool._on_stall)
+        pool._core = open_core(options, _bridge.worker_table(), hook)
         pool._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", pool._core)))
-        pool._workers = workers
+        pool._workers = options.workers
         pool._joined = False
         _open_pools.add(pool)
         return pool
+
+    def _stall_hook(self, options: PoolOptions, port: Port) -> Callable[[int, float], object]:
+        def stalled(index: int, seconds: float) -> None:
+            worker = read_worker(self._core, index)
+            note_stall(port, options.on_stall, worker.name, worker.tid, seconds)
+
+        return stalled
 
     @enable_ki_protection
     async def run_sync(
@@ -146,6 +99,8 @@ class Pool:
         Returns:
           Whatever ``sync_fn(*args)`` returns.
 
+        If the pool's queue is full, the call waits in line behind it, and this task with it.
+
         Raises:
           ClosedPoolError: The pool is closed.
           TypeError: ``sync_fn`` is not callable.
@@ -164,36 +119,88 @@ class Pool:
         """
         return await run_call(self._bridge, sync_fn, args, thread_name, abandon_on_cancel, limiter)
 
+    @enable_ki_protection
+    async def run_native(
+        self,
+        fn: Any,
+        arg: Any = None,
+        *,
+        abandon_on_cancel: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> int:
+        """Call a C function ``int fn(void *arg)`` on a worker, without the GIL, and wait for it.
+
+        Any number of native calls run in parallel, beside each other and beside Python code. The
+        function must not touch Python objects unless it takes the GIL itself.
+
+        Args:
+          fn: The function: a function pointer of cffi (``ffi.addressof(lib, "work")``), a ctypes
+              function, a compiled numba ``cfunc``, or an address.
+          arg: What it gets: a pointer or an array of cffi; a pointer of ctypes, or the address of
+              any other ctypes object; the memory of an object with a contiguous buffer (`bytes`,
+              `bytearray`, an array of NumPy); an address; or NULL for None. It is kept alive until
+              the function has ended, in whatever way the call ends.
+          abandon_on_cancel (bool): As for `run_sync`.
+          limiter (trio.CapacityLimiter | None): As for `run_sync`.
+
+        Returns:
+          What the function returned, 0 or more.
+
+        Raises:
+          OSError: The function returned a negative number: an errno with its sign changed.
+          ClosedPoolError: The pool is closed.
+          TypeError: ``fn`` or ``arg`` is nothing that has an address.
+          ValueError: ``fn`` or ``arg`` is a number that is no address.
+
+        **Cancellation** is as for `run_sync`. An abandoned function goes on; ``arg`` lives as long.
+
+        Example::
+
+            lib = ffi.dlopen("libwork.so")
+            job = ffi.new("struct job *", {"count": 1000})
+            await pool.run_native(ffi.addressof(lib, "work"), job)
+        """
+        return await run_native_call(self._bridge, fn, arg, abandon_on_cancel, limiter)
+
+    def submit(self, fn: Callable[[*Ts], RetT], /, *args: *Ts) -> Future[RetT]:
+        """Queue ``fn(*args)`` from synchronous code, as `concurrent.futures.Executor.submit` does.
+
+        From any thread. If the pool's queue is full this waits, without the GIL, until there is
+        room; a worker of this pool never waits. In a trio task use `run_sync` instead: waiting here
+        would hold up the loop.
+
+        Returns:
+          A future. Its ``cancel`` keeps the call from running if no worker has started it.
+
+        Raises:
+          ClosedPoolError: The pool is closed.
+          TypeError: ``fn`` is not callable.
+          KeyboardInterrupt: While it waited; then the call was not queued.
+
+        Example::
+
+            futures = [pool.submit(hash_file, path) for path in paths]
+        """
+        return self._start(fn, args, wait=True)
+
+    def submit_nowait(self, fn: Callable[[*Ts], RetT], /, *args: *Ts) -> Future[RetT]:
+        """Queue ``fn(*args)`` as `submit` does, or raise `QueueFull` in the place of waiting.
+
+        Raises:
+          QueueFull: The queue is full; the call was not queued.
+          ClosedPoolError: The pool is closed.
+          TypeError: ``fn`` is not callable.
+        """
+        return self._start(fn, args, wait=False)
+
+    def _start(self, fn: Callable[..., RetT], args: tuple[object, ...], wait: bool) -> Future[RetT]:
+        future: Future[RetT] = Future()
+        start_call(self._bridge, future, fn, args, wait)
+        return future
+
     def statistics(self) -> PoolStatistics:
         """Return a `PoolStatistics`: the workers, and counts of what they did."""
-        numbers = ffi.new("dromon_pool_statistics *")
-        lib.dromon_pool_read_statistics(self._core, numbers)
-        living = 0 if self._joined else self._workers
-        return PoolStatistics(
-            workers=tuple(self._worker_statistics(index) for index in range(living)),
-            parked=numbers.parked,
-            queued=numbers.queued,
-            running=numbers.running,
-            completed=numbers.completed,
-            withdrawn=numbers.withdrawn,
-            batches=numbers.batches,
-            parks=numbers.parks,
-            wakes=numbers.wakes,
-        )
-
-    def _worker_statistics(self, index: int) -> WorkerStatistics:
-        worker = ffi.new("dromon_worker *")
-        lib.dromon_pool_read_worker(self._core, index, worker)
-        return WorkerStatistics(
-            name=worker_name(index),
-            tid=worker.tid,
-            spawn=_SPAWN_NAMES[worker.spawn],
-            spawn_error=os.strerror(-worker.spawn_error) if worker.spawn_error else None,
-            stack_address=worker.stack_low,
-            stack_size=worker.stack_size,
-            stack_used=worker.stack_used,
-            guard_size=worker.guard_size,
-        )
+        return read_statistics(self._core, 0 if self._joined else self._workers)
 
     @enable_ki_protection
     async def _aclose(self) -> None:
@@ -206,38 +213,18 @@ class Pool:
 _open_pools: set[Pool] = set()
 
 
-def _open_core(workers: int) -> Any:
-    """Start the workers, and return the core pool that they belong to, as a counted pointer."""
-    ops, ops_arg = _bridge.worker_table()
-    config = ffi.new(
-        "dromon_pool_config *",
-        {
-            "workers": workers,
-            "ops": ffi.cast("dromon_ops *", ops),
-            "ops_arg": ffi.cast("void *", ops_arg),
-        },
-    )
-    core = ffi.new("dromon_pool **")
-    result = lib.dromon_pool_open(config, core)
-    if result < 0:
-        raise SpawnError.from_errno(-result, workers)
-    return ffi.gc(core[0], lib.dromon_pool_unref)
-
-
-def check_workers(workers: int | None) -> int:
-    """Return how many workers to start: `usable_cpus` for None."""
-    if workers is None:
-        return usable_cpus()
-    try:
-        count = operator.index(workers)
-    except TypeError:
-        raise TypeError(f"workers must be an integer or None, not {workers!r}") from None
-    if not 1 <= count <= lib.DROMON_WORKERS_MAX:
-        raise ValueError(f"workers must be from 1 to {lib.DROMON_WORKERS_MAX}, not {count}")
-    return count
-
-
-def open_pool(workers: int | None = None) -> AbstractAsyncContextManager[Pool]:
+def open_pool(
+    workers: int | None = None,
+    *,
+    queue_capacity: int | None = None,
+    stack_size: int | None = None,
+    guard_size: int | None = None,
+    affinity: Iterable[int | Iterable[int]] | None = None,
+    nice: int = 0,
+    sched_policy: int | None = None,
+    stall_after: float | None = None,
+    on_stall: Callable[[Stall], object] | None = None,
+) -> AbstractAsyncContextManager[Pool]:
     """Open a pool of workers for an ``async with`` block.
 
     Leaving the block refuses later calls, waits (whether cancelled or not) for the calls that were
@@ -245,28 +232,58 @@ def open_pool(workers: int | None = None) -> AbstractAsyncContextManager[Pool]:
 
     Args:
       workers (int | None): How many OS threads, from 1 to 1024. By default as many as the CPUs that
-          the process may use, by its affinity and its control groups' quota.
+          the process may use, by its affinity and its control groups' quota, or as ``affinity`` has
+          entries.
+      queue_capacity (int | None): How many calls may be queued before submitters have to wait, from
+          1 to 1,048,576; rounded up to a power of two that is at least 2. By default 4096.
+      stack_size (int | None): Bytes of each worker's stack, at least 262,144; rounded up to whole
+          pages. Only what is used takes memory. By default 8 MiB.
+      guard_size (int | None): Bytes without access below each stack. By default 64 KiB.
+      affinity (Iterable[int | Iterable[int]] | None): For each worker the CPU, or the set of CPUs,
+          that it may run on. By default those of the thread that opens the pool.
+      nice (int): Added to the nice value of each worker: with 5, say, the event loop gets the CPU
+          before them. Below 0 only with the right to do so. See :manpage:`nice(2)`.
+      sched_policy (int | None): `os.SCHED_OTHER`, `os.SCHED_BATCH` (workers that wake up do not
+          pre-empt the event loop) or `os.SCHED_IDLE`; see :manpage:`sched(7)`.
+      stall_after (float | None): Seconds, at least 0.001, after which a running call counts as
+          stalled, see `PoolStatistics`, and is reported once. By default none is.
+      on_stall (Callable[[Stall], object] | None): Called in the current trio run with a `Stall` for
+          each stalled call, soon after. By default a warning goes to the logger ``dromon``.
+
+    What a call changes of its worker's CPU affinity, thread name or signal mask is changed back
+    before the next call.
 
     Raises:
-      ValueError: ``workers`` is out of range.
-      TypeError: ``workers`` is not an integer.
+      ValueError: An argument is out of range.
+      TypeError: An argument is of a wrong type.
       SpawnError: The threads could not be started; none is left behind.
 
     Example::
 
-        async with dromon.open_pool(workers=4) as pool:
+        async with dromon.open_pool(workers=4, nice=5) as pool:
             print(await pool.run_sync(sum, range(1000)))
     """
-    return _open_pool(check_workers(workers))
+    options = check_options(
+        workers,
+        queue_capacity,
+        stack_size,
+        guard_size,
+        affinity,
+        nice,
+        sched_policy,
+        stall_after,
+        on_stall,
+    )
+    return _open_pool(options)
 
 
 @asynccontextmanager
 @enable_ki_protection
-async def _open_pool(workers: int) -> AsyncIterator[Pool]:
+async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
     await checkpoint()
     # First, so that closing needs no descriptor that might not be there.
-    current_port()
-    pool = Pool._open(workers)
+    port = current_port()
+    pool = Pool._open(options, port)
     try:
         yield pool
     finally:
@@ -285,32 +302,36 @@ def default_pool() -> Pool:
     if _default_pool is None:
         with _default_pool_lock:
             if _default_pool is None:
-                _default_pool = Pool._open(_default_workers())
+                _default_pool = Pool._open(PoolOptions(workers=default_workers()))
     return _default_pool
-
-
-def _default_workers() -> int:
-    text = os.environ.get(WORKERS_VARIABLE)
-    if text is None:
-        return check_workers(None)
-    try:
-        return check_workers(int(text))
-    except ValueError:
-        raise ValueError(
-            f"{WORKERS_VARIABLE} must be a number from 1 to {lib.DROMON_WORKERS_MAX}, not {text!r}"
-        ) from None
 
 
 # ---- Forks ---------------------------------------------------------------------------------------
 
 
+class _PoolOfParent:
+    """Stands in for the bridge of a pool in the child of a fork, where its workers do not exist."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise ClosedPoolError(
+            "the pool belongs to the process that forked this one; open another one here"
+        )
+
+    submit = submit_native = start = _refuse
+
+    def close(self, *_: object) -> None:
+        """As a pool that was closed already."""
+
+
 def _forget_pools() -> None:
-    """In the child of a fork: its parent's workers do not exist here."""
+    """In the child of a fork."""
     global _default_pool, _default_pool_lock
     _default_pool = None
     _default_pool_lock = threading.Lock()
     for pool in _open_pools:
+        # For a call that is on its way to the old bridge.
         lib.dromon_pool_close(pool._core, ffi.NULL)
+        pool._bridge = _PoolOfParent()  # type: ignore[assignment]
         pool._joined = True
     _open_pools.clear()
 
