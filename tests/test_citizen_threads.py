@@ -463,7 +463,7 @@ def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, 
         f"""
         import sys, threading, time, trio, dromon
         from dromon._options import PoolOptions
-            from dromon._pool import Pool
+        from dromon._pool import Pool
 
         def work(begun):
             begun.set()
