@@ -19,6 +19,8 @@ _platform.check()
 from importlib.metadata import version as _version  # noqa: E402
 
 from . import to_thread as to_thread  # noqa: E402
+from ._building import get_include as get_include  # noqa: E402
+from ._building import get_library as get_library  # noqa: E402
 from ._errors import ClosedPoolError as ClosedPoolError  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
