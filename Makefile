@@ -1,7 +1,7 @@
 # Everything that is done with this tree. Each target sets up what it needs in $(VENV).
 #
 #   make demo     compress and hash Python's standard library on the pool, beside its peers
-#   make test     all tests: C (plain and under ThreadSanitizer) and Python
+#   make test     all tests: C (plain and under sanitizers) and Python
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
 #   make bench    calls per second, side by side with trio's threads
@@ -17,16 +17,21 @@ BIN = $(VENV)/bin
 RUN = PATH="$(abspath $(BIN)):$$PATH"
 C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch])
 
-.PHONY: demo test test-c test-python lint format bench docs clean
+.PHONY: demo test test-c test-valgrind test-python lint format bench docs clean
 
 demo: $(VENV)/installed
 	$(RUN) python -m dromon demo
 
 test: test-c test-python
 
-test-c: build/test/build.ninja build/tsan/build.ninja
+test-c: build/test/build.ninja build/tsan/build.ninja build/asan/build.ninja
 	$(RUN) meson test -C build/test --print-errorlogs
 	$(RUN) meson test -C build/tsan --print-errorlogs
+	$(RUN) meson test -C build/asan --print-errorlogs
+
+# Needs valgrind.
+test-valgrind: build/test/build.ninja
+	$(RUN) meson test -C build/test --print-errorlogs --setup valgrind
 
 test-python: $(VENV)/installed
 	$(RUN) python -m pytest
@@ -67,6 +72,9 @@ build/test/build.ninja: | $(VENV)/installed
 
 build/tsan/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/tsan -Dtests=true -Db_sanitize=thread -Db_lundef=false
+
+build/asan/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/asan -Dtests=true -Db_sanitize=address,undefined -Db_lundef=false
 
 build/lint/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/lint -Dtests=true --werror

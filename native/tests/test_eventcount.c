@@ -246,7 +246,9 @@ static void publish(struct stress *stress, struct item *item) {
   /* Has the word at hand on this processor, so that a notify that only looked at it would be done
    * before the push is visible to others. */
   (void)eventcount_sleepers(stress->eventcount);
-  CHECK(ring_push(&stress->ring, item));
+  /* It has room, but looks full behind a cell whose consumer was preempted inside its pop. */
+  for (unsigned step = 0; !ring_push(&stress->ring, item);)
+    relax(&step);
   eventcount_notify(stress->eventcount);
 }
 
@@ -364,10 +366,10 @@ int main(void) {
   RUN(notify_all_grants_a_permit_to_each_sleeper);
   RUN(notify_all_wakes_although_somebody_searches);
   RUN(more_sleepers_than_a_pool_has_workers_fit);
-  RUN(notify_all_wakes_all_threads);
-  RUN(each_notify_wakes_one_thread);
-  RUN(one_producer_wakes_one_consumer_each_time);
-  RUN(one_producer_wakes_one_of_several_consumers_each_time);
-  RUN(several_producers_and_consumers_never_all_sleep);
+  RUN_THREADED(notify_all_wakes_all_threads);
+  RUN_THREADED(each_notify_wakes_one_thread);
+  RUN_THREADED(one_producer_wakes_one_consumer_each_time);
+  RUN_THREADED(one_producer_wakes_one_of_several_consumers_each_time);
+  RUN_THREADED(several_producers_and_consumers_never_all_sleep);
   return 0;
 }

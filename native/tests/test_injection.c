@@ -202,8 +202,8 @@ int main(void) {
   RUN(what_waits_for_the_ring_keeps_its_order);
   RUN(a_push_while_others_wait_queues_behind_them);
   RUN(an_emptied_waiting_room_gives_the_ring_back);
-  RUN(one_producer_keeps_its_order_through_the_waiting_room);
-  RUN(a_tiny_ring_loses_nothing);
-  RUN(a_larger_ring_loses_nothing);
+  RUN_THREADED(one_producer_keeps_its_order_through_the_waiting_room);
+  RUN_THREADED(a_tiny_ring_loses_nothing);
+  RUN_THREADED(a_larger_ring_loses_nothing);
   return 0;
 }

@@ -302,8 +302,8 @@ int main(void) {
   RUN(a_late_notify_makes_one_empty_round);
   RUN(close_gives_what_is_left_and_refuses_posts);
   RUN(a_taken_task_may_be_posted_again);
-  RUN(no_wake_up_is_lost);
-  RUN(a_flood_loses_nothing_and_keeps_each_producers_order);
-  RUN(a_close_amid_posts_leaves_each_task_with_one_side);
+  RUN_THREADED(no_wake_up_is_lost);
+  RUN_THREADED(a_flood_loses_nothing_and_keeps_each_producers_order);
+  RUN_THREADED(a_close_amid_posts_leaves_each_task_with_one_side);
   return 0;
 }

@@ -131,7 +131,7 @@ int main(void) {
   RUN(only_a_queued_task_is_withdrawn);
   RUN(only_a_running_task_is_abandoned);
   RUN(only_a_withdrawn_task_says_so);
-  RUN(of_start_and_withdraw_exactly_one_wins);
-  RUN(of_finish_and_abandon_exactly_one_wins);
+  RUN_THREADED(of_start_and_withdraw_exactly_one_wins);
+  RUN_THREADED(of_finish_and_abandon_exactly_one_wins);
   return 0;
 }

@@ -18,15 +18,19 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN 1
+/* gcc defines the macros, clang has the features. */
+#ifndef __has_feature
+#define __has_feature(name) 0
 #endif
-#endif
-#ifndef UNDER_TSAN
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#else
 #define UNDER_TSAN 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#else
+#define UNDER_ASAN 0
 #endif
 
 enum {
@@ -68,9 +72,21 @@ enum {
     test();                                                                                        \
   } while (0)
 
-/* How often a stress test goes round: ThreadSanitizer makes each round about ten times as long. */
+#define RUN_UNLESS(condition, reason, test)                                                        \
+  do {                                                                                             \
+    if (condition)                                                                                 \
+      printf("%s: skipped, %s\n", #test, reason);                                                  \
+    else                                                                                           \
+      RUN(test);                                                                                   \
+  } while (0)
+
+/* A test with several threads, for which valgrind has no use: it runs one at a time. */
+#define RUN_THREADED(test)                                                                         \
+  RUN_UNLESS(getenv("DROMON_TESTS_SINGLE_THREADED") != NULL, "since it has several threads", test)
+
+/* How often a stress test goes round: a sanitizer makes each round several times as long. */
 static inline unsigned rounds(unsigned count) {
-  return UNDER_TSAN ? count / 10 : count;
+  return UNDER_TSAN ? count / 10 : UNDER_ASAN ? count / 4 : count;
 }
 
 /* ---- Threads -------------------------------------------------------------------------------- */
@@ -180,6 +196,80 @@ struct order {
 static inline void order_check(struct order *order, const struct item *item) {
   CHECK_THAT(item->number, >=, order->next[item->producer]);
   order->next[item->producer] = item->number + 1;
+}
+
+/* ---- Flows ---------------------------------------------------------------------------------- */
+
+/* A stress test of a queue: producers send items through it, and consumers take them until each was
+ * received by somebody. */
+struct flow {
+  void *queue;
+  bool (*push)(void *queue, void *item); /* false: full */
+  void *(*take)(void *queue);            /* NULL: looks empty */
+  void (*produce)(struct flow *flow, unsigned producer);
+  unsigned producers;
+  unsigned per_producer;
+  struct item *items; /* `per_producer` for each */
+  unsigned total;
+  unsigned received;
+};
+
+static inline struct item *flow_item(const struct flow *flow, unsigned producer, unsigned number) {
+  struct item *item = &flow->items[producer * flow->per_producer + number];
+  item->producer = producer;
+  item->number = number;
+  return item;
+}
+
+/* The ordinary `produce`. */
+static inline void flow_push_all(struct flow *flow, unsigned producer) {
+  for (unsigned number = 0; number < flow->per_producer; number++) {
+    struct item *item = flow_item(flow, producer, number);
+    for (unsigned step = 0; !flow->push(flow->queue, item);)
+      relax(&step);
+  }
+}
+
+static inline void flow_receive(struct flow *flow, struct item *item) {
+  fetch_add_relaxed(&item->times_received, 1);
+  fetch_add_relaxed(&flow->received, 1);
+}
+
+static inline void flow_consume(struct flow *flow) {
+  struct order order = {0};
+  unsigned step = 0;
+  while (load_relaxed(&flow->received) < flow->total) {
+    struct item *item = flow->take(flow->queue);
+    if (item == NULL) {
+      relax(&step);
+      continue;
+    }
+    step = 0;
+    order_check(&order, item);
+    flow_receive(flow, item);
+  }
+}
+
+static inline void flow_thread(void *arg, unsigned index) {
+  struct flow *flow = arg;
+  if (index < flow->producers)
+    flow->produce(flow, index);
+  else
+    flow_consume(flow);
+}
+
+/* Lets `total` items go through, or fewer under a sanitizer. */
+static inline void flow_run(struct flow *flow, unsigned consumers, unsigned total) {
+  flow->per_producer = rounds(total / flow->producers);
+  flow->total = flow->per_producer * flow->producers;
+  flow->items = items_make(flow->total);
+  struct threads threads;
+  threads_start(&threads, flow->producers + consumers, flow_thread, flow);
+  threads_join(&threads);
+  items_check_each_received_once(flow->items, flow->total);
+  CHECK_EQ(flow->received, flow->total);
+  CHECK(flow->take(flow->queue) == NULL);
+  free(flow->items);
 }
 
 #endif
