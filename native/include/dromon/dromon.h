@@ -279,6 +279,51 @@ typedef struct dromon_worker {
 /* Describes worker `index` of an open pool: 0, or -EINVAL. */
 DROMON_API int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *worker);
 
+/* ---- Bare threads ---------------------------------------------------------------------------
+ *
+ * A thread without libc, for freestanding code: a loop over memory and system calls of its own. It is
+ * made by clone3 or clone with nothing but a stack, a function and its argument.
+ *
+ * libc does not know of it. So the function, and all that it calls, may not
+ *  - call libc (malloc, stdio, pthread_*, even syscall(), which sets errno), nor Python;
+ *  - use a thread-local or errno: the thread pointer is 0, so that this faults at once;
+ *  - be compiled with stack protectors (-fno-stack-protector) or instrumented by a sanitizer or profiler,
+ *    which use thread-locals; nor be the first to call a function that the dynamic linker binds lazily;
+ *  - throw, or unwind past its own frames.
+ * It may read and write memory (with atomics, where others do too), and make system calls by their
+ * instruction.
+ *
+ * All signals but those that report a fault of its own are blocked in it. Such a fault ends the process
+ * without a report: the handlers that would make one need libc.
+ *
+ * libc's setuid and its kin do not reach it: it keeps the rights that its creator had when it was
+ * started. A process that gives up rights must join its bare threads first. In the child of a fork it
+ * does not exist, and must not be joined.
+ */
+typedef struct dromon_bare_thread dromon_bare_thread;
+
+typedef struct dromon_bare_config {
+  void (*fn)(void *arg);
+  void *arg;
+  uint64_t stack_size; /* bytes, rounded up to pages. 0: DROMON_STACK_SIZE_DEFAULT */
+  uint64_t
+      guard_size; /* bytes below the stack, rounded up to pages. 0: DROMON_GUARD_SIZE_DEFAULT */
+  uint32_t spawn; /* enum dromon_spawn: AUTO, CLONE3 or CLONE */
+} dromon_bare_config;
+
+/* Starts a thread that runs fn(arg), with the stack aligned as the ABI has it at a call, and ends when
+ * that returns. Join afterwards. Fails with -EINVAL (a value out of range), -ENOMEM, -EAGAIN (a limit on
+ * threads), or as clone3 is refused, if clone is, too. */
+DROMON_API int dromon_bare_start(const dromon_bare_config *config, dromon_bare_thread **thread);
+
+/* Its kernel thread id. Another thread may have the same once this one has ended. */
+DROMON_API int32_t dromon_bare_tid(const dromon_bare_thread *thread);
+
+/* Waits until the thread has ended, and frees its stack and `thread`. -ETIMEDOUT if that took longer than
+ * `timeout_ns` nanoseconds: nothing has changed, and it may be tried again. A negative time-out waits
+ * for ever. Only one thread may join at a time, and none after a join that returned 0. */
+DROMON_API int dromon_bare_join(dromon_bare_thread *thread, int64_t timeout_ns);
+
 /* ---- Probes --------------------------------------------------------------------------------- */
 
 /* How many threads this process has made in this way (enum dromon_spawn) through this library, bare
