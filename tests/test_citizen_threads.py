@@ -550,27 +550,3 @@ def test_work_that_ends_while_the_interpreter_goes_down_does_no_harm() -> None:
             trio.run(main)
             """
         )
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user with no processes yet")
-def test_a_worker_at_the_limit_on_processes_is_a_clear_error() -> None:
-    check_child(
-        """
-        import errno, os, resource, trio, dromon
-
-        async def main():
-            os.setuid(54321)  # a user with no other process; root has no limit
-            resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))
-            try:
-                async with dromon.open_pool(workers=50):
-                    pass
-            except dromon.SpawnError as error:
-                print(errno.errorcode[error.errno])
-            with trio.fail_after(30):  # a thread that has ended may be listed a moment longer
-                while len(os.listdir("/proc/self/task")) > 1:
-                    await trio.lowlevel.checkpoint()
-
-        trio.run(main)
-        """,
-        "EAGAIN",
-    )

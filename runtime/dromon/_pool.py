@@ -138,6 +138,7 @@ class Pool:
 
         Raises:
           ClosedPoolError: The pool is closed.
+          SpawnError: This is the first call of its trio run, and the process has no descriptor left.
           TypeError: ``sync_fn`` is not callable.
           Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
 
@@ -209,7 +210,7 @@ def _open_core(workers: int) -> Any:
     core = ffi.new("dromon_pool **")
     result = lib.dromon_pool_open(config, core)
     if result < 0:
-        raise SpawnError.from_errno(-result, workers)
+        raise SpawnError.from_errno(-result, f"cannot start {workers} workers")
     return ffi.gc(core[0], lib.dromon_pool_unref)
 
 
@@ -239,7 +240,8 @@ def open_pool(workers: int | None = None) -> AbstractAsyncContextManager[Pool]:
     Raises:
       ValueError: ``workers`` is out of range.
       TypeError: ``workers`` is not an integer.
-      SpawnError: The threads could not be started; none is left behind.
+      SpawnError: The threads could not be started, or the process has no descriptor left for this
+          trio run; nothing is left behind.
 
     Example::
 
