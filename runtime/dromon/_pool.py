@@ -6,7 +6,7 @@ import operator
 import os
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 import attrs
 from trio.lowlevel import checkpoint, enable_ki_protection
@@ -14,7 +14,7 @@ from trio.lowlevel import checkpoint, enable_ki_protection
 from . import _bridge
 from ._call import close_pool, run_call
 from ._cpus import usable_cpus
-from ._errors import SpawnError
+from ._errors import ClosedPoolError, SpawnError
 from ._native import ffi, lib
 from ._port import current_port
 from ._worker import worker_name
@@ -94,7 +94,7 @@ class Pool:
         raise TypeError("a Pool is made by dromon.open_pool()")
 
     _core: Any  # cffi's dromon_pool *
-    _bridge: _bridge.Pool
+    _bridge: Any  # _bridge.Pool, or _PoolOfTheParent after a fork
     _workers: int
     _joined: bool
 
@@ -302,8 +302,21 @@ def _forget_pools() -> None:
     _default_pool_lock = threading.Lock()
     for pool in _open_pools:
         lib.dromon_pool_close(pool._core, ffi.NULL)
+        pool._bridge = _PoolOfTheParent()
         pool._joined = True
     _open_pools.clear()
+
+
+class _PoolOfTheParent:
+    """What is left of an open pool's bridge in the child of a fork: it says so, in an error."""
+
+    def submit(self, *args: object) -> NoReturn:
+        raise ClosedPoolError(
+            "the pool belongs to the process that forked this one; open another pool here"
+        )
+
+    def close(self, *args: object) -> None:
+        return None
 
 
 os.register_at_fork(after_in_child=_forget_pools)
