@@ -13,6 +13,7 @@ from trio.lowlevel import checkpoint, enable_ki_protection
 
 from . import _bridge
 from ._call import close_pool, run_call
+from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
 from ._native import ffi, lib
@@ -100,6 +101,7 @@ class Pool:
 
     @classmethod
     def _open(cls, workers: int) -> Pool:
+        remember_mask()
         pool = cls.__new__(cls)
         pool._core = _open_core(workers)
         pool._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", pool._core)))
@@ -138,7 +140,7 @@ class Pool:
 
         Raises:
           ClosedPoolError: The pool is closed.
-          SpawnError: This is the first call of its trio run, and the process has no descriptor left.
+          SpawnError: No descriptor is left for this trio run, whose first call this is.
           TypeError: ``sync_fn`` is not callable.
           Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
 
