@@ -26,13 +26,17 @@ def enter(index: int) -> None:
 
     Without one, each task that asks for the current thread would make and leave a dummy there.
     """
-    threading.current_thread().name = worker_name(index)
-    add_worker()
-    # As threading.Thread does: coverage and debuggers set these.
-    if (trace := threading.gettrace()) is not None:
-        sys.settrace(trace)
-    if (profile := threading.getprofile()) is not None:
-        sys.setprofile(profile)
+    try:
+        threading.current_thread().name = worker_name(index)
+        add_worker()
+        # As threading.Thread does: coverage and debuggers set these. They may raise at once.
+        if (trace := threading.gettrace()) is not None:
+            sys.settrace(trace)
+        if (profile := threading.getprofile()) is not None:
+            sys.setprofile(profile)
+    except BaseException:
+        leave()
+        raise
 
 
 def leave() -> None:
