@@ -6,19 +6,23 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 
 def run_child(
     script: str, *, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script and return how it ended. One that hangs fails the test, after a minute."""
+    """Run a script and return how it ended. One that hangs fails the test, after a minute.
+
+    It can import what the tests share.
+    """
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **(env or {})},
     )
 
 

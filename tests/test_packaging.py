@@ -69,10 +69,11 @@ def test_the_source_distribution_has_all_that_a_build_needs(distributions: Path)
         assert needed in names
 
 
-def test_the_wheel_holds_the_package_and_its_three_libraries(unpacked: Path) -> None:
+def test_the_wheel_holds_the_package_its_three_libraries_and_the_header(unpacked: Path) -> None:
     names = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
     assert {"__init__.py", "py.typed", "_bridge.pyi", "_native.pyi", *LIBRARIES} <= names
-    assert not [name for name in names if "__pycache__" in name or name.endswith((".c", ".h"))]
+    assert [name for name in names if name.endswith((".c", ".h"))] == ["include/dromon/dromon.h"]
+    assert not [name for name in names if "__pycache__" in name]
 
 
 def test_the_wheel_works_in_a_fresh_environment_outside_the_tree(

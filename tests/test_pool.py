@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import inspect
 import os
@@ -99,30 +98,6 @@ async def test_opening_and_closing_are_checkpoints() -> None:
     with trio.testing.assert_checkpoints():
         async with dromon.open_pool(workers=1):
             pass
-
-
-def test_a_failure_to_start_threads_is_a_spawn_error_that_leaves_none_behind() -> None:
-    script = """
-        import errno, os, resource, trio, dromon
-
-        async def main():
-            memory = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            # Room for a few stacks of 8 MiB, and not for 64.
-            resource.setrlimit(resource.RLIMIT_AS, (memory + (100 << 20), resource.RLIM_INFINITY))
-            try:
-                async with dromon.open_pool(64):
-                    pass
-            except dromon.SpawnError as error:
-                assert isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)
-                assert "cannot start 64 workers" in str(error) and "ulimit" in str(error)
-            else:
-                raise AssertionError("it opened")
-            async with dromon.open_pool(2) as pool:  # the next try works
-                print(await pool.run_sync(int, "7"))
-
-        trio.run(main)
-    """
-    check_child(script, "7")
 
 
 def test_the_default_pool_has_as_many_workers_as_the_environment_says() -> None:
@@ -455,38 +430,6 @@ def test_a_run_leaves_no_descriptor_behind() -> None:
         gc.enable()
 
 
-def test_without_a_descriptor_for_the_port_a_pool_does_not_open() -> None:
-    check_child(
-        """
-        import errno, os, resource, trio, dromon
-
-        async def main():
-            highest = max(map(int, os.listdir("/proc/self/fd")))
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-            fill = []
-            try:
-                while True:
-                    fill.append(os.dup(0))
-            except OSError:
-                pass
-            try:
-                async with dromon.open_pool(1):
-                    print("opened")
-            except OSError as error:
-                print(errno.errorcode[error.errno])
-            for descriptor in fill:
-                os.close(descriptor)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            async with dromon.open_pool(1) as pool:
-                print(await pool.run_sync(int, "7"))
-
-        trio.run(main)
-        """,
-        "EMFILE\n7",
-    )
-
-
 # ---- Leaks ---------------------------------------------------------------------------------------
 
 
@@ -536,10 +479,3 @@ def test_a_closed_pool_leaves_no_entry_in_the_table_of_threads() -> None:
         """,
         "4\nTrue",
     )
-
-
-def test_spawn_error_names_a_hint_for_each_limit() -> None:
-    for code in (errno.EAGAIN, errno.ENOMEM):
-        error = dromon.SpawnError.from_errno(code, 4)
-        assert error.errno == code
-        assert "or open fewer workers" in str(error)

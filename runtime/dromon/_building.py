@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def get_include() -> str:

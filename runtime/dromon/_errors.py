@@ -18,26 +18,30 @@ class QueueFull(trio.WouldBlock):
 
 
 class SpawnError(OSError):
-    """The workers of a pool could not be started.
+    """The system refused what a pool needs: threads, or the descriptor by which a trio run hears
+    that its calls have ended.
 
     Attributes:
       errno (int): Why, as in `errno`.
-      strerror (str): The system's words for it, and what can be done.
+      strerror (str): What could not be done, the system's words for it, and what can be done.
     """
 
     @classmethod
-    def from_errno(cls, code: int, workers: int) -> SpawnError:
-        reason = f"cannot start {workers} workers: {os.strerror(code)}"
+    def from_errno(cls, code: int, attempt: str) -> SpawnError:
+        reason = f"{attempt}: {os.strerror(code)}"
         if code in _HINTS:
             reason += f"; {_HINTS[code]}"
         return cls(code, reason)
 
 
 _HINTS = {
-    errno.EAGAIN: "raise the limit on processes (ulimit -u, the cgroup's pids.max)"
-    " or open fewer workers",
-    errno.ENOMEM: "raise the limit on memory (ulimit -v, the cgroup's memory.max)"
-    " or open fewer workers",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u, the cgroup's pids.max, the sysctl"
+    " kernel.threads-max) or on memory (ulimit -v), or open fewer workers",
+    errno.ENOMEM: "raise the limit on memory (ulimit -v, the cgroup's memory.max) or on mappings"
+    " (the sysctl vm.max_map_count), or open fewer workers",
     errno.EPERM: "a sandbox forbids the clone3 system call; let its seccomp profile allow it,"
     " or answer ENOSYS",
+    errno.EMFILE: "raise the limit on open files (ulimit -n) or close some",
+    errno.ENFILE: "raise the system's limit on open files (the sysctl fs.file-max) or close some",
+    errno.EIO: "a worker met an exception as it began, which sys.unraisablehook was given",
 }

@@ -226,5 +226,5 @@ def open_core(
             f"affinity names only CPUs that this process may not use: {options.affinity}",
         )
     if result < 0:
-        raise SpawnError.from_errno(-result, options.workers)
+        raise SpawnError.from_errno(-result, f"cannot start {options.workers} workers")
     return ffi.gc(core[0], lib.dromon_pool_unref)

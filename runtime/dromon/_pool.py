@@ -12,6 +12,7 @@ from trio.lowlevel import checkpoint, enable_ki_protection
 
 from . import _bridge
 from ._call import close_pool, run_call, run_native_call, start_call
+from ._children import remember_mask
 from ._errors import ClosedPoolError
 from ._native import ffi, lib
 from ._options import PoolOptions, check_options, default_workers, open_core
@@ -44,7 +45,7 @@ class Pool:
         raise TypeError("a Pool is made by dromon.open_pool()")
 
     _core: Any  # cffi's dromon_pool *
-    _bridge: _bridge.Pool
+    _bridge: Any  # _bridge.Pool, or _PoolOfTheParent after a fork
     _workers: int
     _joined: bool
     _on_stall: Callable[[int, float], object] | None  # kept alive for the monitor
@@ -52,6 +53,7 @@ class Pool:
     @classmethod
     def _open(cls, options: PoolOptions, port: Port | None = None) -> Pool:
         """Start a pool whose stalled calls, if it watches for them, are reported to `port`."""
+        remember_mask()
         pool = cls.__new__(cls)
         pool._on_stall = None
         if options.stall_after is not None and port is not None:
@@ -103,6 +105,7 @@ class Pool:
 
         Raises:
           ClosedPoolError: The pool is closed.
+          SpawnError: No descriptor is left for this trio run, whose first call this is.
           TypeError: ``sync_fn`` is not callable.
           Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
 
@@ -256,7 +259,8 @@ def open_pool(
     Raises:
       ValueError: An argument is out of range.
       TypeError: An argument is of a wrong type.
-      SpawnError: The threads could not be started; none is left behind.
+      SpawnError: The threads could not be started, or the process has no descriptor left for this
+          trio run; nothing is left behind.
 
     Example::
 
@@ -309,18 +313,18 @@ def default_pool() -> Pool:
 # ---- Forks ---------------------------------------------------------------------------------------
 
 
-class _PoolOfParent:
-    """Stands in for the bridge of a pool in the child of a fork, where its workers do not exist."""
+class _PoolOfTheParent:
+    """What is left of an open pool's bridge in the child of a fork: it says so, in an error."""
 
-    def _refuse(self, *_: object) -> NoReturn:
+    def _refuse(self, *args: object) -> NoReturn:
         raise ClosedPoolError(
-            "the pool belongs to the process that forked this one; open another one here"
+            "the pool belongs to the process that forked this one; open another pool here"
         )
 
     submit = submit_native = start = _refuse
 
-    def close(self, *_: object) -> None:
-        """As a pool that was closed already."""
+    def close(self, *args: object) -> None:
+        return None
 
 
 def _forget_pools() -> None:
@@ -331,7 +335,7 @@ def _forget_pools() -> None:
     for pool in _open_pools:
         # For a call that is on its way to the old bridge.
         lib.dromon_pool_close(pool._core, ffi.NULL)
-        pool._bridge = _PoolOfParent()  # type: ignore[assignment]
+        pool._bridge = _PoolOfTheParent()
         pool._joined = True
     _open_pools.clear()
 

@@ -22,6 +22,9 @@ from trio.lowlevel import (
 )
 
 from . import _bridge
+from ._errors import SpawnError
+
+_CANNOT_LISTEN = "cannot open the eventfd that tells a trio run of finished calls"
 
 # Most calls that are delivered before other tasks of the loop get their turn.
 DELIVER_AT_MOST = 256
@@ -32,7 +35,10 @@ _port_of_run: RunVar[_bridge.Port | None] = RunVar("dromon port")
 
 def new_port() -> _bridge.Port:
     """A port whose calls trio can abort."""
-    return _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    try:
+        return _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    except OSError as error:
+        raise SpawnError.from_errno(cast("int", error.errno), _CANNOT_LISTEN) from None
 
 
 def current_port() -> _bridge.Port | None:

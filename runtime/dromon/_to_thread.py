@@ -37,7 +37,8 @@ async def run_sync(
 
     Raises:
       ValueError: ``DROMON_WORKERS`` is not a number in range.
-      SpawnError: The workers could not be started.
+      SpawnError: The workers could not be started, or the process has no descriptor left for this
+          trio run.
       TypeError: ``sync_fn`` is not callable.
       Exception: Whatever ``sync_fn(*args)`` raises.
 

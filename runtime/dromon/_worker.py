@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ._children import add_worker, remove_worker
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,16 +26,22 @@ def enter(index: int) -> None:
 
     Without one, each task that asks for the current thread would make and leave a dummy there.
     """
-    threading.current_thread().name = worker_name(index)
-    # As threading.Thread does: coverage and debuggers set these.
-    if (trace := threading.gettrace()) is not None:
-        sys.settrace(trace)
-    if (profile := threading.getprofile()) is not None:
-        sys.setprofile(profile)
+    try:
+        threading.current_thread().name = worker_name(index)
+        add_worker()
+        # As threading.Thread does: coverage and debuggers set these. They may raise at once.
+        if (trace := threading.gettrace()) is not None:
+            sys.settrace(trace)
+        if (profile := threading.getprofile()) is not None:
+            sys.setprofile(profile)
+    except BaseException:
+        leave()
+        raise
 
 
 def leave() -> None:
     """Remove the entry: the kernel may give the thread's ident to another thread later."""
+    remove_worker()
     with threading._active_limbo_lock:  # type: ignore[attr-defined]
         threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
 

@@ -1,0 +1,66 @@
+"""Processes that a worker starts begin with the signals of its program, not with those of workers.
+
+A worker blocks all asynchronous signals, and a new process inherits what the thread that starts it
+blocks: SIGTERM would not end it, nor Ctrl-C, and nothing in it would say why. `subprocess` and
+`multiprocessing` have no way to ask for another mask. So the worker gives it one: after a fork in
+the child, by the hook for that, and around ``fork_exec``, which has none. `os.system` is left as it
+is, and so is `os.posix_spawn`, which has ``setsigmask``.
+"""
+
+from __future__ import annotations
+
+import _posixsubprocess
+import os
+import signal
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# What new processes shall block: as whoever opened the last pool.
+_mask: Iterable[int] = ()
+_workers: set[int] = set()  # their idents
+
+
+def remember_mask() -> None:
+    """Let what workers start block what the calling thread blocks."""
+    global _mask
+    _mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def add_worker() -> None:
+    """The calling thread is a worker."""
+    _workers.add(threading.get_ident())
+
+
+def remove_worker() -> None:
+    """The calling thread is no longer one."""
+    _workers.discard(threading.get_ident())
+
+
+def _after_fork() -> None:
+    if threading.get_ident() in _workers:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
+    _workers.clear()
+
+
+def _with_mask(fork_exec: Callable[..., int]) -> Callable[..., int]:
+    def fork_exec_with_mask(*args: object) -> int:
+        if threading.get_ident() not in _workers:
+            return fork_exec(*args)
+        # fork_exec gives the child this mask, and at once blocks all signals here until then.
+        previous = signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
+        try:
+            return fork_exec(*args)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+    return fork_exec_with_mask
+
+
+os.register_at_fork(after_in_child=_after_fork)
+# `multiprocessing` calls the first, `subprocess` the second.
+_posixsubprocess.fork_exec = _with_mask(_posixsubprocess.fork_exec)
+subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]

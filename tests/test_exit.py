@@ -1,0 +1,108 @@
+"""The end of the process, whatever its workers do then: the right exit code, no hang, no crash."""
+
+from __future__ import annotations
+
+import pytest
+from child import check_child, run_child
+
+BUSY_IN_C = "time.sleep(1000)"
+BUSY_IN_PYTHON = "exec('while True: pass')"
+BUSY_IN_A_LOCK = "threading.Lock().acquire() and threading.Event().wait()"
+
+
+@pytest.mark.parametrize("busy", [BUSY_IN_C, BUSY_IN_PYTHON, BUSY_IN_A_LOCK])
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, code: int) -> None:
+    """One worker idle, one busy with abandoned work; and more work in the queue of another pool."""
+    result = run_child(
+        f"""
+        import sys, threading, time, trio, dromon
+        from dromon._options import PoolOptions
+        from dromon._pool import Pool
+
+        def work(begun):
+            begun.set()
+            {busy}
+
+        async def main():
+            begun = threading.Event()
+            # The default pool is never closed, and neither is this one.
+            crowded = Pool._open(PoolOptions(workers=1))
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    crowd = threading.Event()
+                    nursery.start_soon(lambda: dromon.to_thread.run_sync(
+                        work, begun, abandon_on_cancel=True))
+                    nursery.start_soon(lambda: crowded.run_sync(
+                        work, crowd, abandon_on_cancel=True))
+                    await trio.to_thread.run_sync(begun.wait)
+                    await trio.to_thread.run_sync(crowd.wait)
+                    nursery.start_soon(crowded.run_sync, int)
+                    await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            print("bye")
+
+        trio.run(main)
+        sys.exit({code})
+        """,
+        env={"DROMON_WORKERS": "2"},
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (code, "bye\n", "")
+
+
+def test_the_process_ends_with_a_call_running_in_a_run_of_a_daemon_thread() -> None:
+    result = run_child(
+        """
+        import threading, time, trio, dromon
+
+        begun = threading.Event()
+
+        def work():
+            begun.set()
+            time.sleep(1000)
+
+        async def main():
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(dromon.to_thread.run_sync, work)
+
+        threading.Thread(target=trio.run, args=(main,), daemon=True).start()
+        begun.wait()
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_work_that_ends_while_the_interpreter_goes_down_does_no_harm() -> None:
+    """A worker that wants the interpreter back then is held or ended by CPython itself."""
+    for _ in range(10):
+        check_child(
+            """
+            import threading, trio, dromon
+
+            def work(begun, release):
+                begun.set()
+                release.wait()
+                return [object()] * 1000
+
+            class AtTheVeryEnd:
+                def __init__(self, release):
+                    self.release = release
+
+                def __del__(self):
+                    self.release.set()
+
+            async def main():
+                global last
+                begun, release = threading.Event(), threading.Event()
+                last = AtTheVeryEnd(release)  # goes when modules are cleared
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(lambda: dromon.to_thread.run_sync(
+                            work, begun, release, abandon_on_cancel=True))
+                        await trio.to_thread.run_sync(begun.wait)
+                        scope.cancel()
+
+            trio.run(main)
+            """
+        )

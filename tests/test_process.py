@@ -1,0 +1,282 @@
+"""Living with the rest of the process: its forks, the processes that it starts, its signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from child import check_child
+
+import dromon
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[dromon.Pool]:
+    async with dromon.open_pool(workers=2) as pool:
+        yield pool
+
+
+# ---- Processes that a worker starts --------------------------------------------------------------
+
+
+async def test_a_subprocess_is_run_from_a_worker(pool: dromon.Pool) -> None:
+    def run() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", "print(6 * 7)"], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert await pool.run_sync(run) == "42\n"
+
+
+@pytest.mark.parametrize("by_fork", [False, True])
+async def test_a_subprocess_that_a_worker_started_can_be_terminated(
+    pool: dromon.Pool, by_fork: bool
+) -> None:
+    """It does not inherit that workers block all signals."""
+
+    def start_and_terminate() -> int:
+        # What is called in the child, in between, makes Python fork; else it does a vfork.
+        in_between = (lambda: None) if by_fork else None
+        with subprocess.Popen(["sleep", "1000"], preexec_fn=in_between) as process:
+            process.terminate()
+            try:
+                return process.wait(30)
+            finally:
+                process.kill()
+
+    before = await pool.run_sync(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+    if by_fork and sys.version_info >= (3, 12):
+        with pytest.warns(DeprecationWarning, match="fork"):
+            assert await pool.run_sync(start_and_terminate) == -signal.SIGTERM
+    else:
+        assert await pool.run_sync(start_and_terminate) == -signal.SIGTERM
+    # Nor is the mask of any worker another now.
+    for _ in pool.statistics().workers:
+        assert await pool.run_sync(signal.pthread_sigmask, signal.SIG_BLOCK, []) == before
+
+
+def test_a_subprocess_blocks_what_blocked_who_opened_the_pool() -> None:
+    check_child(
+        """
+        import signal, subprocess, sys, trio, dromon
+
+        CHILD = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+        def blocked():
+            return subprocess.check_output([sys.executable, "-c", CHILD], text=True)
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        print(trio.run(dromon.to_thread.run_sync, blocked) == blocked())
+        """,
+        "True",
+    )
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing_works_in_a_worker(method: str) -> None:
+    check_child(
+        f"""
+        import math, multiprocessing, time, warnings, trio, dromon
+        from concurrent.futures import ProcessPoolExecutor
+
+        # Python 3.12 and later warn of any fork with threads.
+        warnings.simplefilter("ignore")
+
+        def use():
+            context = multiprocessing.get_context({method!r})
+            with context.Pool(2) as pool:
+                assert pool.map(math.factorial, range(10)) == [*map(math.factorial, range(10))]
+            with ProcessPoolExecutor(2, context) as executor:
+                assert executor.submit(math.factorial, 5).result() == 120
+            process = context.Process(target=time.sleep, args=(1000,))
+            process.start()
+            process.terminate()
+            process.join()
+            return -process.exitcode
+
+        if __name__ == "__main__":
+            print(trio.run(dromon.to_thread.run_sync, use))
+        """,
+        "15",
+    )
+
+
+# ---- Forks ---------------------------------------------------------------------------------------
+
+
+def test_fork_in_a_worker_leaves_a_child_that_works() -> None:
+    check_child(
+        """
+        import os, threading, warnings, trio, dromon
+
+        # Python 3.12 and later warn of any fork with threads, and trio of its parent's run.
+        warnings.simplefilter("ignore")
+
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    thread = threading.Thread(target=lambda: None)
+                    thread.start()
+                    thread.join()
+                    # A pool of its own, in the child, on the thread that was a worker.
+                    assert trio.run(dromon.to_thread.run_sync, int, "3") == 3
+                    code = 7
+                finally:
+                    os._exit(code)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        print(trio.run(dromon.to_thread.run_sync, fork))
+        """,
+        "7",
+    )
+
+
+def test_a_pool_of_the_parent_is_closed_in_a_forked_child() -> None:
+    check_child(
+        """
+        import os, warnings, trio, dromon
+
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
+
+        async def use(pool):
+            try:
+                await pool.run_sync(int)
+            except dromon.ClosedPoolError:
+                return 5
+
+        async def main():
+            async with dromon.open_pool(workers=2) as pool:
+                pid = await pool.run_sync(os.getpid) and os.fork()
+                if pid == 0:
+                    os._exit(await use(pool))
+                print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                assert await pool.run_sync(int) == 0
+
+        trio.run(main)
+        """,
+        "5",
+    )
+
+
+# ---- Signals -------------------------------------------------------------------------------------
+
+
+# Each runs on every worker and can end only when the interrupt has been seen.
+BUSY_IN_PYTHON = "while not seen.is_set(): pass"
+BUSY_IN_C = "seen.wait()"
+
+
+@pytest.mark.parametrize("busy", [BUSY_IN_PYTHON, BUSY_IN_C])
+def test_ctrl_c_interrupts_the_main_task_while_every_worker_is_busy(busy: str) -> None:
+    check_child(
+        f"""
+        import os, signal, threading, trio, dromon
+
+        seen, begun = threading.Event(), threading.Barrier(4)
+
+        def work():
+            begun.wait()
+            {busy}
+
+        async def main():
+            async with dromon.open_pool(workers=3) as pool, trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(pool.run_sync, work)
+                await trio.to_thread.run_sync(begun.wait)
+                for _ in range(20):
+                    try:
+                        os.kill(os.getpid(), signal.SIGINT)
+                        await trio.sleep_forever()
+                    except KeyboardInterrupt:
+                        pass
+                print("interrupted")
+                seen.set()
+
+        trio.run(main)
+        """,
+        "interrupted",
+    )
+
+
+def test_ctrl_c_is_taken_by_the_main_thread_while_a_worker_holds_the_gil_in_c() -> None:
+    """Python has it at once, and the main task as soon as the worker lets go of the GIL."""
+    check_child(
+        """
+        import ctypes, os, select, signal, sys, trio, dromon
+
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        holding_the_gil = ctypes.PyDLL(None)
+
+        class Poll(ctypes.Structure):
+            _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("got", ctypes.c_short)]
+
+        def work():
+            poll = Poll(reader, select.POLLIN, 0)
+            holding_the_gil.kill(os.getpid(), signal.SIGINT)
+            # Python's C handler, which needs no GIL, writes the number of the signal there.
+            return holding_the_gil.poll(ctypes.byref(poll), 1, 30_000)
+
+        async def main():
+            answers = []
+            async with dromon.open_pool(workers=1) as pool, trio.open_nursery() as nursery:
+
+                async def call():
+                    answers.append(await pool.run_sync(work))
+
+                previous = signal.set_wakeup_fd(writer)
+                sys.setswitchinterval(1000)  # nobody takes the GIL from who does not give it up
+                nursery.start_soon(call)
+                try:
+                    await trio.sleep_forever()
+                except KeyboardInterrupt:
+                    print("interrupted")
+                signal.set_wakeup_fd(previous)
+            print(answers)
+
+        trio.run(main)
+        """,
+        "interrupted\n[1]",
+    )
+
+
+def test_each_of_many_signals_is_handled_and_none_by_a_worker() -> None:
+    """A thread that does not block them would get some: Linux looks for one that has none yet."""
+    check_child(
+        """
+        import faulthandler, os, signal, sys, threading, trio, dromon
+
+        # On the thread that gets the signal.
+        faulthandler.register(signal.SIGUSR1, all_threads=False)
+        done = threading.Event()
+
+        def work():
+            while not done.is_set():
+                pass
+
+        async def main():
+            async with dromon.open_pool(workers=2) as pool, trio.open_nursery() as nursery:
+                for _ in range(2):
+                    nursery.start_soon(pool.run_sync, work)
+                for _ in range(200):
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                    await trio.lowlevel.checkpoint()
+                done.set()
+
+        stderr = os.dup(2)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)  # what does not fit is of no interest
+        os.dup2(writer, 2)
+        trio.run(main)
+        os.dup2(stderr, 2)
+        os.close(writer)
+        report = open(reader).read()
+        print("in main" in report, "in work" in report)
+        """,
+        "True False",
+    )
