@@ -258,25 +258,44 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   notify_posted(&batch);
 }
 
-static void run_native(struct worker *worker, void *state, dromon_native_task *native) {
-  dromon_port *port = native->port;
-  dromon_port_ref(port); /* as in dromon_batch_post */
-  if (begin(worker, &native->task, os_now_ns())) {
-    native->status = native->fn(native->arg);
-    dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
-    end(worker, os_now_ns());
-    count_completed(worker, &native->task);
-  }
-  if (dromon_port_post(port, &native->task) == 0)
-    dromon_port_notify(port);
-  else
-    worker->pool->ops.drop(state, &native->task);
+/* Runs one native task, which began at `now`, if at all, and returns the time of its end. */
+static uint64_t call_native(struct worker *worker, dromon_native_task *native, uint64_t now) {
+  if (!begin(worker, &native->task, now))
+    return now;
+  native->status = native->fn(native->arg);
+  dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
+  now = os_now_ns();
+  end(worker, now);
+  count_completed(worker, &native->task);
+  return now;
+}
+
+/* Runs native tasks, one after the other, as long as the next one at hand is native too. */
+static void run_natives(struct worker *worker, void *state, dromon_task *task) {
+  dromon_port *port = NULL; /* of the last one, with a reference as in dromon_batch_post */
+  uint64_t now = os_now_ns();
+  do {
+    dromon_native_task *native = (dromon_native_task *)task;
+    if (native->port != port) {
+      if (port != NULL)
+        dromon_port_unref(port);
+      port = native->port;
+      dromon_port_ref(port);
+    }
+    now = call_native(worker, native, now);
+    if (dromon_port_post(port, task) == 0)
+      dromon_port_notify(port);
+    else
+      worker->pool->ops.drop(state, task);
+    task = find_near(worker);
+  } while (task != NULL && task->native);
+  worker->held = task;
   dromon_port_unref(port);
 }
 
 static void run(struct worker *worker, void *state, dromon_task *task) {
   if (task->native)
-    run_native(worker, state, (dromon_native_task *)task);
+    run_natives(worker, state, task);
   else
     run_batch(worker, state, task);
 }
