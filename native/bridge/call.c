@@ -156,6 +156,8 @@ static bool stop_waiting(CallObject *call, PyObject *waiter) {
 
 /* Whether nobody need wait for the call any longer. */
 static bool give_up(CallObject *call) {
+  if (call->pool == NULL)
+    return false; /* a message: nobody waits */
   int withdrawn = dromon_pool_withdraw(call->pool->pool, &call->native.task);
   if (withdrawn >= 0) {
     bridge_call_clear_inputs(call); /* no worker looks at them any more */
