@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Checks the models exhaustively, and that the checker rejects each of their mutants. See README.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+failures=0
+
+# Everything that a run leaves is in build/models/NAME. Sets `output` and `states`.
+search() { # NAME MODEL MACRO...
+  local folder=build/models/$1 model=$PWD/native/models/$2.pml
+  local compile="-DSAFETY" run=""
+  case " $* " in *" -DLIVENESS "*) compile="-DNFAIR=3" run="-a -f" ;; esac
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  (
+    cd "$folder"
+    spin -a "${@:3}" "$model" >spin.txt || { cat spin.txt && exit 1; }
+    gcc -O2 -w -DCOLLAPSE -DMEMLIM=4000 $compile -o pan pan.c
+    ./pan -m100000 $run >pan.txt 2>&1 || true # its verdict is in what it prints
+  )
+  output=$folder/pan.txt
+  states=$(sed -n 's/^ *\([^ ]*\) states, stored.*/\1/p' "$output")
+}
+
+report() { # VERDICT NAME
+  printf '%-26s %-36s %11s states\n' "$1" "$2" "${states:-?}"
+}
+
+complain() { # VERDICT NAME
+  report "$@"
+  cat "$output"
+  failures=$((failures + 1))
+}
+
+holds() { # NAME MODEL MACRO...
+  search "$@"
+  if grep -q 'errors: 0$' "$output" &&
+    ! grep -qi 'search not completed\|depth too small\|out of memory\|memory limit' "$output"; then
+    report "holds" "$1"
+  else
+    complain "DOES NOT HOLD" "$1"
+  fi
+}
+
+rejected() { # MODEL MUTANT MACRO...
+  search "$1-$2" "$1" "-DMUTANT_$2" "${@:3}"
+  if grep -q 'errors: 1$' "$output"; then
+    report "rejected, as it must be" "$1-$2"
+  else
+    complain "NOT REJECTED" "$1-$2"
+  fi
+}
+
+ring="-DWORKERS=2 -DPRODUCERS=2 -DCHILDREN=2 -DSPURIOUS_WAKES=1"
+
+holds park park
+holds park-ring park $ring
+holds park-live park $ring -DLIVENESS
+holds park-large park -DWORKERS=3 -DPRODUCERS=2 -DCHILDREN=1 -DSPURIOUS_WAKES=0
+rejected park NO_RECHECK
+rejected park NOTIFY_BEFORE_PUBLISH
+rejected park NOTIFY_ONLY_THE_FIRST $ring
+rejected park FOUND_WITHOUT_LOOK
+rejected park RETRACT_TAKES_A_SLEEPER
+rejected park ANNOUNCE_IN_TWO_STEPS
+rejected park SLEEP_WITHOUT_COMPARE
+rejected park SEARCH_WITHOUT_BOUND
+rejected park LOST_RACE_IS_EMPTY
+
+holds port port
+rejected port TAKE_BEFORE_CLEAR
+rejected port CLEAR_BEFORE_READ
+rejected port SIGNAL_BEFORE_PUSH
+rejected port PUSH_IN_TWO_STEPS
+rejected port PUSH_WHEN_CLOSED
+
+holds close close
+holds close-submitters close -DWORKERS=2 -DSUBMITTERS=2 -DCHILDREN=1 -DSPURIOUS_WAKES=0
+rejected close CLOSED_WITH_SOMEBODY_INSIDE
+rejected close DRAINED_BEFORE_CLOSED
+rejected close GATE_BEFORE_ANNOUNCE
+rejected close NO_WAKING_AT_EXIT
+rejected close WAKING_BEFORE_CLOSE
+rejected close ENTER_IN_TWO_STEPS
+rejected close EXIT_BEFORE_PUBLISH
+rejected close OWN_DEQUE_FORGOTTEN
+rejected close LEAVE_IN_TWO_STEPS
+
+exit $((failures > 0))
