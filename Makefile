@@ -2,6 +2,7 @@
 #
 #   make demo     compress and hash Python's standard library on the pool, beside its peers
 #   make test     all tests: C (plain and under sanitizers) and Python
+#   make models   the models of the protocols, checked exhaustively (needs spin)
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
 #   make bench    calls per second, side by side with trio's threads
@@ -17,7 +18,7 @@ BIN = $(VENV)/bin
 RUN = PATH="$(abspath $(BIN)):$$PATH"
 C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch])
 
-.PHONY: demo test test-c test-valgrind test-python lint format bench docs clean
+.PHONY: demo test test-c test-valgrind test-python models lint format bench docs clean
 
 demo: $(VENV)/installed
 	$(RUN) python -m dromon demo
@@ -35,6 +36,9 @@ test-valgrind: build/test/build.ninja
 
 test-python: $(VENV)/installed
 	$(RUN) python -m pytest
+
+models:
+	native/models/check.sh
 
 lint: $(VENV)/installed build/lint/build.ninja
 	$(RUN) clang-format --dry-run --Werror $(C_SOURCES)

@@ -56,6 +56,7 @@ ring="-DWORKERS=2 -DPRODUCERS=2 -DCHILDREN=2 -DSPURIOUS_WAKES=1"
 holds park park
 holds park-ring park $ring
 holds park-live park $ring -DLIVENESS
+holds park-children park -DWORKERS=3 -DPRODUCERS=1 -DCHILDREN=3 -DSPURIOUS_WAKES=0
 holds park-large park -DWORKERS=3 -DPRODUCERS=2 -DCHILDREN=1 -DSPURIOUS_WAKES=0
 rejected park NO_RECHECK
 rejected park NOTIFY_BEFORE_PUBLISH
