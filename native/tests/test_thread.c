@@ -526,24 +526,34 @@ static void its_signal_stack_has_a_guard(void) {
   CHECK_EQ(WTERMSIG(status), SIGSEGV);
 }
 
-/* libc runs it after all else, when the thread's function has long returned. */
-static void check_signal_stack_at_end(void *value) {
-  (void)value;
-  check_signal_stack(NULL);
+/* libc runs it when the thread's function has returned. */
+static void check_signal_stack_is_not_ours(void *value) {
+  stack_t present;
+  CHECK_EQ(sigaltstack(NULL, &present), 0);
+  CHECK_THAT((uintptr_t)present.ss_sp, !=, (uintptr_t)thread.signal_stack.low);
+  *(bool *)value = true;
 }
+
+static bool has_checked;
 
 static void set_key_to_check(void *arg) {
   (void)arg;
-  CHECK_EQ(pthread_setspecific(key, &key), 0);
+  CHECK_EQ(pthread_setspecific(key, &has_checked), 0);
 }
 
-static void its_signal_stack_stays_to_its_end(void) {
-  struct sigaction before, action = {.sa_handler = note_frame, .sa_flags = SA_ONSTACK};
-  CHECK_EQ(sigaction(SIGTRAP, &action, &before), 0);
-  CHECK_EQ(pthread_key_create(&key, check_signal_stack_at_end), 0);
-  run_in_thread(set_key_to_check);
+static void set_key_to_check_and_exit(void *arg) {
+  set_key_to_check(arg);
+  pthread_exit(NULL);
+}
+
+static void its_signal_stack_is_taken_down_however_it_ends(void) {
+  CHECK_EQ(pthread_key_create(&key, check_signal_stack_is_not_ours), 0);
+  for (int exits = 0; exits < 2; exits++) {
+    has_checked = false;
+    run_in_thread(exits ? set_key_to_check_and_exit : set_key_to_check);
+    CHECK(has_checked);
+  }
   CHECK_EQ(pthread_key_delete(key), 0);
-  CHECK_EQ(sigaction(SIGTRAP, &before, NULL), 0);
 }
 
 /* ---- Restartable sequences ------------------------------------------------------------------ */
@@ -979,7 +989,7 @@ static void run_citizen_tests(void) {
   RUN(its_creators_mask_stays);
   RUN(handlers_may_run_on_its_signal_stack);
   RUN(its_signal_stack_has_a_guard);
-  RUN(its_signal_stack_stays_to_its_end);
+  RUN(its_signal_stack_is_taken_down_however_it_ends);
   RUN(it_knows_its_processor);
   RUN(its_area_is_registered_already);
   RUN(pthread_exit_ends_it_cleanly);
