@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import cffi
 import pytest
+from compiler import compile_library, needs_compiler
 
 from dromon._native import ffi, lib
 
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler is installed")
+pytestmark = needs_compiler
 
 DECLARATIONS = """
 struct sum { const unsigned char *bytes; unsigned long count, result; };
@@ -70,11 +67,8 @@ class Freestanding:
 @pytest.fixture(scope="module")
 def freestanding(tmp_path_factory: pytest.TempPathFactory) -> Freestanding:
     folder: Path = tmp_path_factory.mktemp("freestanding")
-    source, library = folder / "functions.c", folder / "functions.so"
-    source.write_text(SOURCE)
-    flags = ["-O1", "-shared", "-fPIC", "-ffreestanding", "-nostdlib", "-fno-stack-protector"]
-    subprocess.run([str(COMPILER), *flags, str(source), "-o", str(library)], check=True)
-    return Freestanding(library)
+    flags = ["-ffreestanding", "-nostdlib", "-fno-stack-protector"]
+    return Freestanding(compile_library(folder, SOURCE, *flags))
 
 
 @pytest.mark.parametrize("spawn", ["AUTO", "CLONE3", "CLONE"])

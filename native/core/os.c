@@ -108,10 +108,6 @@ uint64_t os_get_blocked_signals(void) {
   return blocked;
 }
 
-void os_set_signal_stack(void *low, size_t size) {
-  sigaltstack(&(stack_t){.ss_sp = low, .ss_size = size}, NULL);
-}
-
 size_t os_signal_frame_size(void) {
   return getauxval(AT_MINSIGSTKSZ);
 }

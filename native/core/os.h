@@ -59,10 +59,7 @@ uint64_t os_set_blocked_signals(uint64_t signals);
 
 uint64_t os_get_blocked_signals(void);
 
-/* Gives the calling thread a stack for the handlers that ask for it (SA_ONSTACK). */
-void os_set_signal_stack(void *low, size_t size);
-
-/* What the kernel itself puts on such a stack, on this processor. 0: it does not tell, and it is less
+/* What the kernel itself puts on a signal stack, on this processor. 0: it does not tell, and it is less
  * than 2 KiB. */
 size_t os_signal_frame_size(void);
 

@@ -8,8 +8,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -141,15 +141,24 @@ static int await_begin(const struct thread *thread) {
   return thread->begin_result;
 }
 
+static void restore_signal_stack(void *previous) {
+  sigaltstack(previous, NULL);
+}
+
 static void run(struct thread *thread) {
+  const struct stack *signal_stack = &thread->signal_stack;
+  stack_t own = {.ss_sp = signal_stack->low, .ss_size = signal_stack->size};
+  stack_t previous;
   spawn_count(thread->spawn);
   thread->tid = os_gettid();
   current = thread;
-  /* It stays to the very end, for what libc runs then; the join unmaps it, as the stack. */
-  os_set_signal_stack(thread->signal_stack.low, thread->signal_stack.size);
+  sigaltstack(&own, &previous);
+  /* Also at pthread_exit: a sanitizer, for one, frees at a thread's end what stack it then finds. */
+  pthread_cleanup_push(restore_signal_stack, &previous);
   pthread_setname_np(pthread_self(), thread->name);
   tell(thread, 0);
   thread->fn(thread->arg);
+  pthread_cleanup_pop(1);
 }
 
 /* ---- Adopt ---------------------------------------------------------------------------------- */

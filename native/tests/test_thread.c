@@ -481,6 +481,81 @@ static void its_creators_mask_stays(void) {
     CHECK_EQ(sigismember(&before, signal), sigismember(&after, signal));
 }
 
+/* ---- Its signal stack ----------------------------------------------------------------------- */
+
+static uintptr_t handled_at; /* the frame of the handler */
+
+static void note_frame(int signal) {
+  (void)signal;
+  handled_at = frame_address();
+}
+
+static void check_signal_stack(void *arg) {
+  (void)arg;
+  const struct stack *own = &thread.signal_stack;
+  stack_t present;
+  CHECK_EQ(sigaltstack(NULL, &present), 0);
+  CHECK_EQ((uintptr_t)present.ss_sp, (uintptr_t)own->low);
+  CHECK_EQ(present.ss_size, own->size);
+  CHECK_EQ(present.ss_flags, 0);
+  CHECK_THAT(own->size, >=, os_signal_frame_size() + 65536);
+  CHECK_EQ(raise(SIGTRAP), 0);
+  CHECK_THAT(handled_at, >, (uintptr_t)own->low);
+  CHECK_THAT(handled_at, <, (uintptr_t)own->low + own->size);
+}
+
+static void handlers_may_run_on_its_signal_stack(void) {
+  struct sigaction before, action = {.sa_handler = note_frame, .sa_flags = SA_ONSTACK};
+  CHECK_EQ(sigaction(SIGTRAP, &action, &before), 0);
+  run_in_thread(check_signal_stack);
+  CHECK_EQ(sigaction(SIGTRAP, &before, NULL), 0);
+}
+
+static void touch_below_signal_stack(void *arg) {
+  (void)arg;
+  *(volatile unsigned char *)(thread.signal_stack.low - 1) = 1;
+}
+
+static void overrun_a_signal_stack(void) {
+  run_in_thread(touch_below_signal_stack);
+}
+
+static void its_signal_stack_has_a_guard(void) {
+  int status = run_in_child(overrun_a_signal_stack);
+  CHECK(WIFSIGNALED(status));
+  CHECK_EQ(WTERMSIG(status), SIGSEGV);
+}
+
+/* libc runs it when the thread's function has returned. */
+static void check_signal_stack_is_not_ours(void *value) {
+  stack_t present;
+  CHECK_EQ(sigaltstack(NULL, &present), 0);
+  CHECK_THAT((uintptr_t)present.ss_sp, !=, (uintptr_t)thread.signal_stack.low);
+  *(bool *)value = true;
+}
+
+static bool has_checked;
+
+static void set_key_to_check(void *arg) {
+  (void)arg;
+  CHECK_EQ(pthread_setspecific(key, &has_checked), 0);
+}
+
+static void set_key_to_check_and_exit(void *arg) {
+  set_key_to_check(arg);
+  pthread_exit(NULL);
+}
+
+static void its_signal_stack_is_taken_down_however_it_ends(void) {
+  CHECK_EQ(pthread_key_create(&key, check_signal_stack_is_not_ours), 0);
+  for (int exits = 0; exits < 2; exits++) {
+    has_checked = false;
+    run_in_thread(exits ? set_key_to_check_and_exit : set_key_to_check);
+    CHECK(has_checked);
+  }
+  CHECK_EQ(pthread_key_delete(key), 0);
+}
+
 /* ---- Restartable sequences ------------------------------------------------------------------ */
 
 /* The calling thread's area: what the kernel keeps there, as in <linux/rseq.h>. NULL if libc has
@@ -647,10 +722,12 @@ static void a_thousand_threads_leave_nothing_behind(void) {
   CHECK_EQ(count_mappings(), mappings);
 }
 
-static void the_stack_is_unmapped_by_the_join(void) {
+static void the_stacks_are_unmapped_by_the_join(void) {
   run_in_thread(do_nothing);
   unsigned char resident;
   CHECK_EQ(mincore(thread.stack.low, os_page_size(), &resident), -1);
+  CHECK_EQ(errno, ENOMEM);
+  CHECK_EQ(mincore(thread.signal_stack.low, os_page_size(), &resident), -1);
   CHECK_EQ(errno, ENOMEM);
 }
 
@@ -910,6 +987,9 @@ static void run_citizen_tests(void) {
   RUN(a_robust_mutex_outlives_its_owner);
   RUN(all_signals_but_those_of_faults_are_blocked);
   RUN(its_creators_mask_stays);
+  RUN(handlers_may_run_on_its_signal_stack);
+  RUN(its_signal_stack_has_a_guard);
+  RUN(its_signal_stack_is_taken_down_however_it_ends);
   RUN(it_knows_its_processor);
   RUN(its_area_is_registered_already);
   RUN(pthread_exit_ends_it_cleanly);
@@ -918,7 +998,7 @@ static void run_citizen_tests(void) {
   RUN(it_can_fork);
   RUN(setuid_reaches_it);
   RUN(a_thousand_threads_leave_nothing_behind);
-  RUN(the_stack_is_unmapped_by_the_join);
+  RUN(the_stacks_are_unmapped_by_the_join);
   RUN(many_threads_live_at_once);
   RUN(several_threads_may_start_some_at_once);
 }

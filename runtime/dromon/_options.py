@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import math
 import operator
 import os
@@ -218,6 +219,8 @@ def open_core(
         config.stall_ns = int(options.stall_after * 1e9)
         config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t)", stall_hook[0])
         config.on_stall_arg = ffi.cast("void *", stall_hook[1])
+    if faulthandler.is_enabled():
+        lib.dromon_overflow_report_install()  # before faulthandler's, which then comes in its turn
     core = ffi.new("dromon_pool **")
     result = lib.dromon_pool_open(config, core)
     if result == -errno.EINVAL and options.affinity is not None:

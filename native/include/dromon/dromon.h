@@ -324,6 +324,16 @@ DROMON_API int32_t dromon_bare_tid(const dromon_bare_thread *thread);
  * for ever. Only one thread may join at a time, and none after a join that returned 0. */
 DROMON_API int dromon_bare_join(dromon_bare_thread *thread, int64_t timeout_ns);
 
+/* ---- Stack overflows ------------------------------------------------------------------------ */
+
+/* From now on a worker whose stack overflows says so before the process dies: one line on stderr with its
+ * name, its stack's size and the addresses of its guard page.
+ *
+ * Handles SIGSEGV and SIGBUS, and hands each one over to the action that it found, under which the fault
+ * then happens again. Call it again after others have installed handlers, to come before them; where it
+ * comes first already that changes nothing. */
+DROMON_API int dromon_overflow_report_install(void);
+
 /* ---- Probes --------------------------------------------------------------------------------- */
 
 /* How many threads this process has made in this way (enum dromon_spawn) through this library, bare
