@@ -16,7 +16,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 # The tools that pip and meson call are those of the virtual environment.
 RUN = PATH="$(abspath $(BIN)):$$PATH"
-C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch])
+C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch] benchmarks/native/*.[ch])
 
 .PHONY: demo test test-c test-valgrind test-python models lint format bench docs clean
 
@@ -53,7 +53,9 @@ format: $(VENV)/installed
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed build/bench/build.ninja
+	$(RUN) ninja -C build/bench
+	$(RUN) python benchmarks/native.py build/bench/benchmarks/native
 	$(RUN) python benchmarks/calls.py
 
 docs: $(VENV)/installed
@@ -80,5 +82,8 @@ build/tsan/build.ninja: | $(VENV)/installed
 build/asan/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/asan -Dtests=true -Db_sanitize=address,undefined -Db_lundef=false
 
+build/bench/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/bench -Dbenchmarks=true -Dpython=false -Dbuildtype=release
+
 build/lint/build.ninja: | $(VENV)/installed
-	$(RUN) meson setup build/lint -Dtests=true --werror
+	$(RUN) meson setup build/lint -Dtests=true -Dbenchmarks=true --werror

@@ -208,7 +208,8 @@ static int transfer_by_call(struct clone_args *args, struct transfer *transfer) 
   if (thread->wish != DROMON_SPAWN_CLONE) {
     thread->spawn = DROMON_SPAWN_CLONE3;
     refusal = arch_clone3_transfer(args, sizeof *args, run_adopted, transfer);
-    if (thread->wish == DROMON_SPAWN_CLONE3 || !spawn_is_refused(refusal))
+    /* In this order: at 0 the worker is done, and `thread` may be gone with its pool. */
+    if (!spawn_is_refused(refusal) || thread->wish == DROMON_SPAWN_CLONE3)
       return refusal;
   }
   thread->spawn = DROMON_SPAWN_CLONE;

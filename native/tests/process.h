@@ -36,7 +36,7 @@ static inline unsigned count_files(void) {
   return count_entries("/proc/self/fd");
 }
 
-/* 0 under AddressSanitizer, which maps memory of its own at any time. */
+/* Always 0 under AddressSanitizer, whose own mappings come and go. */
 static inline unsigned count_mappings(void) {
   if (UNDER_ASAN)
     return 0;
