@@ -134,6 +134,73 @@ static void only_the_last_searcher_is_told_so(void) {
   check_at_rest(eventcount);
 }
 
+static void no_more_than_the_bound_search(void) {
+  struct eventcount *eventcount = eventcount_make();
+  CHECK(!eventcount_search(eventcount, 0));
+  CHECK(eventcount_search(eventcount, 2));
+  CHECK(eventcount_search(eventcount, 2));
+  CHECK(!eventcount_search(eventcount, 2));
+  CHECK(!eventcount_found(eventcount));
+  CHECK(eventcount_search(eventcount, 2)); /* one has found something, so another may look */
+  CHECK(!eventcount_found(eventcount));
+  CHECK(eventcount_found(eventcount));
+  check_at_rest(eventcount);
+}
+
+/* Who was woken has work to find and was not asked whether it may. */
+static void the_woken_count_against_the_bound(void) {
+  struct eventcount *eventcount = eventcount_make();
+  eventcount_announce(eventcount, false);
+  eventcount_notify(eventcount);
+  CHECK(!eventcount_search(eventcount, 1));
+  eventcount_sleep(eventcount);
+  CHECK(!eventcount_search(eventcount, 1));
+  CHECK(eventcount_found(eventcount));
+  check_at_rest(eventcount);
+}
+
+static void nobody_is_woken_while_a_worker_that_ran_dry_searches(void) {
+  struct eventcount *eventcount = eventcount_make();
+  eventcount_announce(eventcount, false);
+  CHECK(eventcount_search(eventcount, 1));
+  eventcount_notify(eventcount);
+  CHECK_EQ(eventcount_wakes(eventcount), 0);
+  eventcount_announce(eventcount, true); /* it found nothing */
+  CHECK_EQ(eventcount_sleepers(eventcount), 2);
+  eventcount_retract(eventcount);
+  CHECK(eventcount_found(eventcount));
+  eventcount_retract(eventcount);
+  CHECK(eventcount_found(eventcount));
+  check_at_rest(eventcount);
+}
+
+struct searchers {
+  struct eventcount eventcount;
+  unsigned searching;
+};
+
+static void search_many_times(void *arg, unsigned index) {
+  struct searchers *shared = arg;
+  unsigned seed = index;
+  for (unsigned i = rounds(200000); i > 0; i--) {
+    if (eventcount_search(&shared->eventcount, 2)) {
+      CHECK_THAT(fetch_add_acq_rel(&shared->searching, 1), <, 2);
+      dither(&seed);
+      fetch_sub_acq_rel(&shared->searching, 1);
+      eventcount_found(&shared->eventcount);
+    }
+  }
+}
+
+static void no_more_than_the_bound_search_at_once(void) {
+  static struct searchers shared;
+  struct threads threads;
+  eventcount_init(&shared.eventcount);
+  threads_start(&threads, 4, search_many_times, &shared);
+  threads_join(&threads);
+  check_at_rest(&shared.eventcount);
+}
+
 static void notify_all_grants_a_permit_to_each_sleeper(void) {
   struct eventcount *eventcount = eventcount_make();
   for (int i = 0; i < 3; i++)
@@ -363,9 +430,13 @@ int main(void) {
   RUN(nobody_is_woken_while_somebody_searches);
   RUN(a_burst_wakes_one_and_each_last_searcher_the_next);
   RUN(only_the_last_searcher_is_told_so);
+  RUN(no_more_than_the_bound_search);
+  RUN(the_woken_count_against_the_bound);
+  RUN(nobody_is_woken_while_a_worker_that_ran_dry_searches);
   RUN(notify_all_grants_a_permit_to_each_sleeper);
   RUN(notify_all_wakes_although_somebody_searches);
   RUN(more_sleepers_than_a_pool_has_workers_fit);
+  RUN_THREADED(no_more_than_the_bound_search_at_once);
   RUN_THREADED(notify_all_wakes_all_threads);
   RUN_THREADED(each_notify_wakes_one_thread);
   RUN_THREADED(one_producer_wakes_one_consumer_each_time);

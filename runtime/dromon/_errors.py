@@ -39,6 +39,8 @@ _HINTS = {
     " kernel.threads-max) or on memory (ulimit -v), or open fewer workers",
     errno.ENOMEM: "raise the limit on memory (ulimit -v, the cgroup's memory.max) or on mappings"
     " (the sysctl vm.max_map_count), or open fewer workers",
+    errno.EACCES: "a nice value below that of this thread takes the capability CAP_SYS_NICE or a"
+    " higher limit on it (RLIMIT_NICE, ulimit -e)",
     errno.EPERM: "a sandbox forbids the clone3 system call; let its seccomp profile allow it,"
     " or answer ENOSYS",
     errno.EMFILE: "raise the limit on open files (ulimit -n) or close some",

@@ -226,7 +226,8 @@ def open_core(
     if result == -errno.EINVAL and options.affinity is not None:
         raise SpawnError(
             errno.EINVAL,
-            f"affinity names only CPUs that this process may not use: {options.affinity}",
+            "affinity names, for one worker at least, only CPUs that this process may not use:"
+            f" {', '.join(str(sorted(entry)) for entry in options.affinity)}",
         )
     if result < 0:
         raise SpawnError.from_errno(-result, f"cannot start {options.workers} workers")
