@@ -57,20 +57,36 @@ async def test_a_subprocess_that_a_worker_started_can_be_terminated(
         assert await pool.run_sync(signal.pthread_sigmask, signal.SIG_BLOCK, []) == before
 
 
-def test_a_subprocess_blocks_what_blocked_who_opened_the_pool() -> None:
+@pytest.mark.parametrize("how", ["subprocess", "fork", "posix_spawn", "posix_spawnp"])
+def test_a_process_that_a_worker_starts_blocks_what_blocked_who_opened_the_pool(how: str) -> None:
     check_child(
-        """
-        import signal, subprocess, sys, trio, dromon
+        f"""
+        import os, signal, subprocess, sys, warnings, trio, dromon
 
-        CHILD = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
 
-        def blocked():
-            return subprocess.check_output([sys.executable, "-c", CHILD], text=True)
+        CHILD = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)"
+        COMMAND = [sys.executable, "-c", CHILD]
 
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-        print(trio.run(dromon.to_thread.run_sync, blocked) == blocked())
+        def start():
+            if {how!r} == "subprocess":
+                subprocess.run(COMMAND, check=True)
+                return
+            if {how!r} == "fork":
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        exec(CHILD)
+                    finally:
+                        os._exit(0)
+            else:
+                pid = getattr(os, {how!r})(sys.executable, COMMAND, os.environ)
+            assert os.waitpid(pid, 0)[1] == 0
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})
+        trio.run(dromon.to_thread.run_sync, start)
         """,
-        "True",
+        "{<Signals.SIGUSR1: 10>}",
     )
 
 
