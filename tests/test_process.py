@@ -151,6 +151,51 @@ def test_fork_in_a_worker_leaves_a_child_that_works() -> None:
     )
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_child_forked_in_a_worker_ends_with_its_callable_and_runs_no_queued_call(
+    workers: int,
+) -> None:
+    """They are the parent's, and were they run in both they would be done twice."""
+    check_child(
+        f"""
+        import os, threading, warnings, trio, dromon
+        from trio.testing import wait_all_tasks_blocked
+
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
+        parent = os.getpid()
+
+        def write(what):
+            os.write(1, f"{{what}}{{'' if os.getpid() == parent else ' in the child'}}\\n".encode())
+
+        def fork(release):
+            release.wait()
+            pid = os.fork()
+            if pid == 0:
+                write("returns")
+                return
+            write(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+        async def main():
+            forks, release = threading.Event(), threading.Event()
+            async with dromon.open_pool({workers}) as pool, trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run_sync, fork, forks)
+                for _ in range({workers} - 1):
+                    nursery.start_soon(pool.run_sync, release.wait)
+                await wait_all_tasks_blocked()
+                for number in range(3):
+                    nursery.start_soon(pool.run_sync, write, "queued")
+                await wait_all_tasks_blocked()
+                forks.set()
+                while pool.statistics().queued:
+                    await trio.lowlevel.checkpoint()
+                release.set()
+
+        trio.run(main)
+        """,
+        "returns in the child\n0\nqueued\nqueued\nqueued",
+    )
+
+
 def test_a_pool_of_the_parent_says_so_in_the_child_of_a_fork() -> None:
     check_child(
         """
