@@ -126,6 +126,7 @@ def test_the_process_ends_at_once_with_workers_of_all_sorts(end: str, another_th
     last_line, status, error = ENDS[end]
     script = f"""
         import os, sys, threading, time, trio, dromon
+        from dromon._options import PoolOptions
         from dromon._pool import Pool
 
         def sleep():
@@ -147,8 +148,8 @@ def test_the_process_ends_at_once_with_workers_of_all_sorts(end: str, another_th
             print(trio.run(dromon.to_thread.run_sync, int, "7"))
 
         async def main():
-            parked = Pool._open(1)  # such a pool is never closed
-            busy = Pool._open(5)
+            parked = Pool._open(PoolOptions(workers=1))  # such a pool is never closed
+            busy = Pool._open(PoolOptions(workers=5))
             await parked.run_sync(int)
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:

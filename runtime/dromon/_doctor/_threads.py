@@ -52,9 +52,7 @@ def try_a_pool() -> Threads:
     except ValueError as error:
         problems.append(str(error))
     except OSError as error:
-        problems.append(
-            str(SpawnError.from_errno(error.errno or 0, "trio cannot run").strerror)
-        )
+        problems.append(str(SpawnError.from_errno(error.errno or 0, "trio cannot run").strerror))
     return Threads(
         spawn=None if worker is None else worker.spawn,
         spawn_error=None if worker is None else worker.spawn_error,
