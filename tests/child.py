@@ -26,7 +26,9 @@ def run_child(
     )
 
 
-def check_child(script: str, expected: str = "", *, env: dict[str, str] | None = None) -> None:
-    """Run a script and assert that it ended well, having printed what was expected, no more."""
+def check_child(
+    script: str, expected: str = "", *, status: int = 0, env: dict[str, str] | None = None
+) -> None:
+    """Run a script and assert how it ended, having printed what was expected, no more."""
     result = run_child(script, env=env)
-    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, expected, "")
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (status, expected, "")

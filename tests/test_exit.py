@@ -106,3 +106,80 @@ def test_work_that_ends_while_the_interpreter_goes_down_does_no_harm() -> None:
             trio.run(main)
             """
         )
+
+
+ENDS = {
+    "the end of the script": ("", 0, ""),
+    "sys.exit": ("sys.exit(3)", 3, ""),
+    "an exception": ("raise LookupError", 1, "LookupError"),
+    "os._exit": ("sys.stdout.flush(); os._exit(4)", 4, ""),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("another_thread", [False, True], ids=["alone", "with another thread"])
+def test_the_process_ends_at_once_with_workers_of_all_sorts(end: str, another_thread: bool) -> None:
+    """In C, in Python, waiting for the GIL, and parked; again and again.
+
+    The other thread is no daemon: it makes calls itself, when the main thread has come to its end.
+    """
+    last_line, status, error = ENDS[end]
+    script = f"""
+        import os, sys, threading, time, trio, dromon
+        from dromon._options import PoolOptions
+        from dromon._pool import Pool
+
+        def sleep():
+            begun.wait()
+            time.sleep(1000)
+
+        def loop():
+            begun.wait()
+            while True:
+                pass
+
+        def come_and_go():
+            begun.wait()
+            while True:
+                time.sleep(0)
+
+        def await_the_end():
+            main_thread.join()
+            print(trio.run(dromon.to_thread.run_sync, int, "7"))
+
+        async def main():
+            parked = Pool._open(PoolOptions(workers=1))  # such a pool is never closed
+            busy = Pool._open(PoolOptions(workers=5))
+            await parked.run_sync(int)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    for work in (sleep, loop, loop, come_and_go, come_and_go):
+                        nursery.start_soon(lambda work=work: busy.run_sync(
+                            work, abandon_on_cancel=True))
+                    await trio.to_thread.run_sync(begun.wait)
+                    scope.cancel()
+
+        main_thread = threading.current_thread()
+        begun = threading.Barrier(6)
+        trio.run(main)
+        if {another_thread}:
+            threading.Thread(target=await_the_end).start()
+        {last_line}
+    """
+    expected = "7\n" if another_thread and end != "os._exit" else ""
+    for _ in range(10):
+        result = run_child(script, env={"DROMON_WORKERS": "1"})
+        assert (result.returncode, result.stdout) == (status, expected), result.stderr
+        assert error in result.stderr
+        assert bool(error) == bool(result.stderr), result.stderr
+
+
+def test_calls_can_be_made_while_the_program_runs_its_exit_handlers() -> None:
+    check_child(
+        """
+        import atexit, trio, dromon
+        trio.run(dromon.to_thread.run_sync, int)
+        atexit.register(lambda: print(trio.run(dromon.to_thread.run_sync, int, "7")))
+        """,
+        "7",
+    )

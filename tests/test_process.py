@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import AsyncIterator
 
 import pytest
@@ -48,30 +49,44 @@ async def test_a_subprocess_that_a_worker_started_can_be_terminated(
                 process.kill()
 
     before = await pool.run_sync(signal.pthread_sigmask, signal.SIG_BLOCK, [])
-    if by_fork and sys.version_info >= (3, 12):
-        with pytest.warns(DeprecationWarning, match="fork"):
-            assert await pool.run_sync(start_and_terminate) == -signal.SIGTERM
-    else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 and later may warn of any fork with threads
         assert await pool.run_sync(start_and_terminate) == -signal.SIGTERM
     # Nor is the mask of any worker another now.
     for _ in pool.statistics().workers:
         assert await pool.run_sync(signal.pthread_sigmask, signal.SIG_BLOCK, []) == before
 
 
-def test_a_subprocess_blocks_what_blocked_who_opened_the_pool() -> None:
+@pytest.mark.parametrize("how", ["subprocess", "fork", "posix_spawn", "posix_spawnp"])
+def test_a_process_that_a_worker_starts_blocks_what_blocked_who_opened_the_pool(how: str) -> None:
     check_child(
-        """
-        import signal, subprocess, sys, trio, dromon
+        f"""
+        import os, signal, subprocess, sys, warnings, trio, dromon
 
-        CHILD = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
 
-        def blocked():
-            return subprocess.check_output([sys.executable, "-c", CHILD], text=True)
+        CHILD = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)"
+        COMMAND = [sys.executable, "-c", CHILD]
 
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-        print(trio.run(dromon.to_thread.run_sync, blocked) == blocked())
+        def start():
+            if {how!r} == "subprocess":
+                subprocess.run(COMMAND, check=True)
+                return
+            if {how!r} == "fork":
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        exec(CHILD)
+                    finally:
+                        os._exit(0)
+            else:
+                pid = getattr(os, {how!r})(sys.executable, COMMAND, os.environ)
+            assert os.waitpid(pid, 0)[1] == 0
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})
+        trio.run(dromon.to_thread.run_sync, start)
         """,
-        "True",
+        "{<Signals.SIGUSR1: 10>}",
     )
 
 
@@ -136,7 +151,52 @@ def test_fork_in_a_worker_leaves_a_child_that_works() -> None:
     )
 
 
-def test_a_pool_of_the_parent_is_closed_in_a_forked_child() -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_child_forked_in_a_worker_ends_with_its_callable_and_runs_no_queued_call(
+    workers: int,
+) -> None:
+    """They are the parent's, and were they run in both they would be done twice."""
+    check_child(
+        f"""
+        import os, threading, warnings, trio, dromon
+        from trio.testing import wait_all_tasks_blocked
+
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
+        parent = os.getpid()
+
+        def write(what):
+            os.write(1, f"{{what}}{{'' if os.getpid() == parent else ' in the child'}}\\n".encode())
+
+        def fork(release):
+            release.wait()
+            pid = os.fork()
+            if pid == 0:
+                write("returns")
+                return
+            write(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+        async def main():
+            forks, release = threading.Event(), threading.Event()
+            async with dromon.open_pool({workers}) as pool, trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run_sync, fork, forks)
+                for _ in range({workers} - 1):
+                    nursery.start_soon(pool.run_sync, release.wait)
+                await wait_all_tasks_blocked()
+                for number in range(3):
+                    nursery.start_soon(pool.run_sync, write, "queued")
+                await wait_all_tasks_blocked()
+                forks.set()
+                while pool.statistics().queued:
+                    await trio.lowlevel.checkpoint()
+                release.set()
+
+        trio.run(main)
+        """,
+        "returns in the child\n0\nqueued\nqueued\nqueued",
+    )
+
+
+def test_a_pool_of_the_parent_says_so_in_the_child_of_a_fork() -> None:
     check_child(
         """
         import os, warnings, trio, dromon
@@ -144,22 +204,73 @@ def test_a_pool_of_the_parent_is_closed_in_a_forked_child() -> None:
         warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
 
         async def use(pool):
-            try:
-                await pool.run_sync(int)
-            except dromon.ClosedPoolError:
-                return 5
+            for limiter in (None, trio.CapacityLimiter(1)):
+                try:
+                    await pool.run_sync(int, limiter=limiter)
+                except dromon.ClosedPoolError as error:
+                    print(error, flush=True)
+            assert pool.statistics().workers == ()
 
         async def main():
             async with dromon.open_pool(workers=2) as pool:
-                pid = await pool.run_sync(os.getpid) and os.fork()
+                await pool.run_sync(int)
+                pid = os.fork()
                 if pid == 0:
-                    os._exit(await use(pool))
-                print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                    try:
+                        await use(pool)
+                    finally:
+                        os._exit(5)
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
                 assert await pool.run_sync(int) == 0
 
         trio.run(main)
         """,
-        "5",
+        "\n".join(
+            ["the pool belongs to the process that forked this one; open another pool here"] * 2
+        ),
+    )
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_after_a_fork_the_child_has_a_default_pool_of_its_own_and_may_open_others(
+    busy: bool,
+) -> None:
+    """Generations of them, each forked while its workers are idle or busy."""
+    check_child(
+        f"""
+        import os, threading, warnings, trio, dromon
+
+        warnings.simplefilter("ignore")  # Python 3.12 and later warn of any fork with threads
+
+        async def use():
+            assert await dromon.to_thread.run_sync(int, "3") == 3
+            async with dromon.open_pool(workers=2) as pool:
+                assert await pool.run_sync(int, "4") == 4
+
+        def busy_while_forking():
+            begun, release = threading.Event(), threading.Event()
+
+            def work():
+                begun.set()
+                release.wait()
+
+            thread = threading.Thread(target=trio.run, args=(dromon.to_thread.run_sync, work))
+            thread.start()
+            begun.wait()
+            pid = os.fork()
+            if pid > 0:
+                release.set()
+                thread.join()
+            return pid
+
+        for _ in range(5):
+            trio.run(use)
+            pid = busy_while_forking() if {busy} else os.fork()
+            if pid > 0:
+                os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(7)
+        """,
+        status=7,
     )
 
 
@@ -245,38 +356,41 @@ def test_ctrl_c_is_taken_by_the_main_thread_while_a_worker_holds_the_gil_in_c() 
     )
 
 
-def test_each_of_many_signals_is_handled_and_none_by_a_worker() -> None:
-    """A thread that does not block them would get some: Linux looks for one that has none yet."""
+def test_a_signal_that_the_main_thread_blocks_waits_for_it_and_goes_to_no_worker() -> None:
+    """Linux gives a signal of the process to any thread that does not block it."""
     check_child(
         """
-        import faulthandler, os, signal, sys, threading, trio, dromon
+        import os, signal, threading, trio, dromon
 
-        # On the thread that gets the signal.
-        faulthandler.register(signal.SIGUSR1, all_threads=False)
-        done = threading.Event()
+        faults = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
+        never = {"SIGKILL", "SIGSTOP"}
+        signals = {each for each in signal.valid_signals()
+                   if getattr(each, "name", "") not in faults | never}
+        done, begun = threading.Event(), threading.Event()
 
         def work():
+            begun.set()
             while not done.is_set():
                 pass
 
         async def main():
+            # One worker is busy and the other one is not. There is no thread but theirs.
             async with dromon.open_pool(workers=2) as pool, trio.open_nursery() as nursery:
-                for _ in range(2):
-                    nursery.start_soon(pool.run_sync, work)
-                for _ in range(200):
-                    os.kill(os.getpid(), signal.SIGUSR1)
+                nursery.start_soon(pool.run_sync, work)
+                while not begun.is_set():
                     await trio.lowlevel.checkpoint()
+                signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+                for number in sorted(signals):
+                    os.kill(os.getpid(), number)
+                    if number not in signal.sigpending():
+                        print(number, "went to a worker")
+                    signal.sigtimedwait({number}, 0)
                 done.set()
+            print("all")
 
-        stderr = os.dup(2)
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)  # what does not fit is of no interest
-        os.dup2(writer, 2)
+        for number in signals:
+            signal.signal(number, lambda *_: print("handled"))
         trio.run(main)
-        os.dup2(stderr, 2)
-        os.close(writer)
-        report = open(reader).read()
-        print("in main" in report, "in work" in report)
         """,
-        "True False",
+        "all",
     )

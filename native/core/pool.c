@@ -280,6 +280,15 @@ int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
   return 0;
 }
 
+void dromon_pool_forget(dromon_pool *pool) {
+  /* Relaxed: there is no other thread. Those that were inside the gate, of which none will exit, are
+   * not counted. */
+  store_relaxed(&pool->closing, 1);
+  store_relaxed(&pool->gate, GATE_CLOSED);
+  pool->last = NULL;
+  pool->forgotten = true;
+}
+
 int dromon_pool_join(dromon_pool *pool) {
   if (load_relaxed(&pool->closing) == 0) /* relaxed: it was the caller who closed it */
     return -EBUSY;

@@ -70,6 +70,7 @@ struct dromon_pool {
   _Alignas(CACHE_LINES) uint32_t references;
   uint32_t alive;     /* workers that have not begun to leave */
   uint32_t closing;   /* 1: dromon_pool_close was called */
+  bool forgotten;     /* by dromon_pool_forget, when this process had one thread */
   uint64_t withdrawn; /* tasks that were withdrawn out of the waiting room */
   dromon_task *last;  /* run by the last worker, and in no count */
   dromon_ops ops;

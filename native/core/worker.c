@@ -61,6 +61,8 @@ static dromon_task *steal(struct worker *worker) {
 
 /* From its own deque or the injection queue. */
 static dromon_task *find_near(struct worker *worker) {
+  if (worker->pool->forgotten)
+    return NULL;
   struct injection *injection = &worker->pool->injection;
   dromon_task *task;
   if (++worker->looks % LOOK_OTHER_WAY_EVERY == 0) {
@@ -74,6 +76,8 @@ static dromon_task *find_near(struct worker *worker) {
 
 /* From anywhere. NULL: every queue was empty when it was looked at. */
 static dromon_task *find(struct worker *worker) {
+  if (worker->pool->forgotten)
+    return NULL;
   dromon_task *task = worker->held;
   worker->held = NULL;
   if (task == NULL)

@@ -2,19 +2,20 @@
 
 A worker blocks all asynchronous signals, and a new process inherits what the thread that starts it
 blocks: SIGTERM would not end it, nor Ctrl-C, and nothing in it would say why. `subprocess` and
-`multiprocessing` have no way to ask for another mask. So the worker gives it one: after a fork in
-the child, by the hook for that, and around ``fork_exec``, which has none. `os.system` is left as it
-is, and so is `os.posix_spawn`, which has ``setsigmask``.
+`multiprocessing` cannot be asked for another mask. So the worker gives it one: in the child of a
+fork, by the hook for that, and where they call ``fork_exec`` and `os.posix_spawn`, without hooks.
+`os.system` is left as it is.
 """
 
 from __future__ import annotations
 
 import _posixsubprocess
+import functools
 import os
 import signal
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,8 +47,9 @@ def _after_fork() -> None:
     _workers.clear()
 
 
-def _with_mask(fork_exec: Callable[..., int]) -> Callable[..., int]:
-    def fork_exec_with_mask(*args: object) -> int:
+def _fork_exec_with_mask(fork_exec: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(fork_exec)
+    def with_mask(*args: object) -> int:
         if threading.get_ident() not in _workers:
             return fork_exec(*args)
         # fork_exec gives the child this mask, and at once blocks all signals here until then.
@@ -57,10 +59,22 @@ def _with_mask(fork_exec: Callable[..., int]) -> Callable[..., int]:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
-    return fork_exec_with_mask
+    return with_mask
+
+
+def _spawn_with_mask(spawn: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(spawn)
+    def with_mask(*args: Any, **options: Any) -> int:
+        if threading.get_ident() in _workers:
+            options.setdefault("setsigmask", _mask)
+        return spawn(*args, **options)
+
+    return with_mask
 
 
 os.register_at_fork(after_in_child=_after_fork)
-# `multiprocessing` calls the first, `subprocess` the second.
-_posixsubprocess.fork_exec = _with_mask(_posixsubprocess.fork_exec)
+# `multiprocessing` calls the first, `subprocess` the second or the third.
+_posixsubprocess.fork_exec = _fork_exec_with_mask(_posixsubprocess.fork_exec)
 subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]
+os.posix_spawn = _spawn_with_mask(os.posix_spawn)
+os.posix_spawnp = _spawn_with_mask(os.posix_spawnp)

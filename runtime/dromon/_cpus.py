@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path("/")
+from ._cgroups import ROOT, groups, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def usable_cpus(root: Path = ROOT) -> int:
@@ -22,43 +25,25 @@ def usable_cpus(root: Path = ROOT) -> int:
     ``Documentation/scheduler/sched-bwc.rst`` (``cpu.cfs_quota_us``), and :manpage:`cgroups(7)`.
     """
     allowed = len(os.sched_getaffinity(0))
-    return max(1, min([allowed, *(math.ceil(quota) for quota in _cgroup_quotas(root))]))
+    quota = cpu_quota(root)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
-def _cgroup_quotas(root: Path) -> list[float]:
-    """The quotas, in CPUs, of each control group that this process is in and of their ancestors."""
-    quotas = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        hierarchy, controllers, group = line.split(":", 2)
-        if hierarchy == "0":
-            mount, read_quota = root / "sys/fs/cgroup", _quota_v2
-        elif "cpu" in controllers.split(","):
-            mount, read_quota = root / "sys/fs/cgroup/cpu", _quota_v1
-        else:
-            continue
-        # In a container the path may name a group that lies outside the mounted tree; then its
-        # files are absent, and those of the mount's root, which is the container's own, count.
-        path = mount / group.lstrip("/")
-        for directory in [path, *path.parents]:
-            if directory.is_relative_to(mount):
-                quotas.append(read_quota(directory))
-    return [quota for quota in quotas if quota is not None]
+def cpu_quota(root: Path = ROOT) -> float | None:
+    """Return how many CPUs the control groups allow, as a fraction; None if they set no quota."""
+    quotas = [
+        (_quota_v1 if version == 1 else _quota_v2)(directory)
+        for version, directory in groups("cpu", root)
+    ]
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota_v2(directory: Path) -> float | None:
-    quota, _, period = _read(directory / "cpu.max").partition(" ")
+    quota, _, period = read(directory / "cpu.max").partition(" ")
     return int(quota) / int(period) if quota.isdigit() and int(period) > 0 else None
 
 
 def _quota_v1(directory: Path) -> float | None:
-    quota = _read(directory / "cpu.cfs_quota_us").strip()  # -1: no limit
-    period = _read(directory / "cpu.cfs_period_us").strip()
+    quota = read(directory / "cpu.cfs_quota_us").strip()  # -1: no limit
+    period = read(directory / "cpu.cfs_period_us").strip()
     return int(quota) / int(period) if quota.isdigit() and int(period or 0) > 0 else None
-
-
-def _read(path: Path) -> str:
-    """The file's text; nothing if it is not there or not ours to read."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

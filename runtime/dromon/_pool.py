@@ -333,8 +333,8 @@ def _forget_pools() -> None:
     _default_pool = None
     _default_pool_lock = threading.Lock()
     for pool in _open_pools:
-        # For a call that is on its way to the old bridge.
-        lib.dromon_pool_close(pool._core, ffi.NULL)
+        # For a call that is on its way to the old bridge, and for a worker that forked.
+        lib.dromon_pool_forget(pool._core)
         pool._bridge = _PoolOfTheParent()
         pool._joined = True
     _open_pools.clear()

@@ -241,6 +241,11 @@ DROMON_API int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task);
  * Join afterwards. */
 DROMON_API int dromon_pool_close(dromon_pool *pool, dromon_task *last);
 
+/* In the child of a fork, where of all threads only the one that forked is left: refuses later
+ * submissions to a pool of the parent. If it was a worker of that pool that forked, it leaves when its
+ * task has ended, and runs none of the queued ones, which are the parent's. Not to be joined. */
+DROMON_API void dromon_pool_forget(dromon_pool *pool);
+
 /* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. 0, or
  * -EBUSY if the pool is not closed. */
 DROMON_API int dromon_pool_join(dromon_pool *pool);
