@@ -149,6 +149,7 @@ static void run(struct thread *thread) {
   os_set_signal_stack(thread->signal_stack.low, thread->signal_stack.size);
   pthread_setname_np(pthread_self(), thread->name);
   tell(thread, 0);
+  errno = 0; /* a query that was refused on the way leaves no trace */
   thread->fn(thread->arg);
 }
 
