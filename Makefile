@@ -2,6 +2,7 @@
 #
 #   make demo     compress and hash Python's standard library on the pool, beside its peers
 #   make test     all tests: C (plain and under sanitizers) and Python
+#   make cross    the core for aarch64, with every warning an error, and its threads under qemu-user
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
 #   make bench    calls per second, side by side with trio's threads
@@ -17,7 +18,7 @@ BIN = $(VENV)/bin
 RUN = PATH="$(abspath $(BIN)):$$PATH"
 C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch])
 
-.PHONY: demo test test-c test-valgrind test-python lint format bench docs clean
+.PHONY: demo test test-c test-valgrind test-python cross lint format bench docs clean
 
 demo: $(VENV)/installed
 	$(RUN) python -m dromon demo
@@ -35,6 +36,11 @@ test-valgrind: build/test/build.ninja
 
 test-python: $(VENV)/installed
 	$(RUN) python -m pytest
+
+# Needs aarch64-linux-gnu-gcc and qemu-aarch64. Only the tests of what differs between processors: how
+# threads are made.
+cross: build/aarch64/build.ninja
+	$(RUN) meson test -C build/aarch64 --print-errorlogs stack 'thread-*' bare_thread
 
 lint: $(VENV)/installed build/lint/build.ninja
 	$(RUN) clang-format --dry-run --Werror $(C_SOURCES)
@@ -75,6 +81,10 @@ build/tsan/build.ninja: | $(VENV)/installed
 
 build/asan/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/asan -Dtests=true -Db_sanitize=address,undefined -Db_lundef=false
+
+build/aarch64/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/aarch64 --cross-file native/cross/aarch64.ini \
+		-Dpython=false -Dtests=true --werror
 
 build/lint/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/lint -Dtests=true --werror
