@@ -3,6 +3,7 @@
 #   make demo     compress and hash Python's standard library on the pool, beside its peers
 #   make test     all tests: C (plain and under sanitizers) and Python
 #   make models   the models of the protocols, checked exhaustively (needs spin)
+#   make cross    the core for aarch64, with every warning an error, and its threads under qemu-user
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
 #   make bench    calls per second, side by side with trio's threads
@@ -18,7 +19,7 @@ BIN = $(VENV)/bin
 RUN = PATH="$(abspath $(BIN)):$$PATH"
 C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch] benchmarks/native/*.[ch])
 
-.PHONY: demo test test-c test-valgrind test-python models lint format bench docs clean
+.PHONY: demo test test-c test-valgrind test-python cross models lint format bench docs clean
 
 demo: $(VENV)/installed
 	$(RUN) python -m dromon demo
@@ -39,6 +40,11 @@ test-python: $(VENV)/installed
 
 models:
 	native/models/check.sh
+
+# Needs aarch64-linux-gnu-gcc and qemu-aarch64. Only the tests of what differs between processors: how
+# threads are made.
+cross: build/aarch64/build.ninja
+	$(RUN) meson test -C build/aarch64 --print-errorlogs stack 'thread-*' bare_thread
 
 lint: $(VENV)/installed build/lint/build.ninja
 	$(RUN) clang-format --dry-run --Werror $(C_SOURCES)
@@ -84,6 +90,10 @@ build/asan/build.ninja: | $(VENV)/installed
 
 build/bench/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/bench -Dbenchmarks=true -Dpython=false -Dbuildtype=release
+
+build/aarch64/build.ninja: | $(VENV)/installed
+	$(RUN) meson setup build/aarch64 --cross-file native/cross/aarch64.ini \
+		-Dpython=false -Dtests=true --werror
 
 build/lint/build.ninja: | $(VENV)/installed
 	$(RUN) meson setup build/lint -Dtests=true -Dbenchmarks=true --werror

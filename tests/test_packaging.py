@@ -207,5 +207,5 @@ def test_import_on_another_platform_fails_with_one_clear_sentence(
         except ImportError as error:
             print(error)
         """,
-        f"dromon runs on Linux x86-64 only, and this is {system} {machine}.",
+        f"dromon runs on Linux x86-64 and aarch64 only, and this is {system} {machine}.",
     )

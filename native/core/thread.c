@@ -157,6 +157,7 @@ static void run(struct thread *thread) {
   pthread_cleanup_push(restore_signal_stack, &previous);
   pthread_setname_np(pthread_self(), thread->name);
   tell(thread, 0);
+  errno = 0; /* a query that was refused on the way leaves no trace */
   thread->fn(thread->arg);
   pthread_cleanup_pop(1);
 }

@@ -28,8 +28,15 @@ static inline unsigned count_entries(const char *directory) {
   return count;
 }
 
+/* Threads that are none of the program's: an emulator's (qemu-user has one). */
+static unsigned foreign_threads;
+
+__attribute__((constructor)) static void count_foreign_threads(void) {
+  foreign_threads = count_entries("/proc/self/task") - 1;
+}
+
 static inline unsigned count_threads(void) {
-  return count_entries("/proc/self/task");
+  return count_entries("/proc/self/task") - foreign_threads;
 }
 
 static inline unsigned count_files(void) {
@@ -58,6 +65,12 @@ static inline void sleep_a_moment(void) {
 static inline void await_thread_count(unsigned count) {
   while (count_threads() != count)
     sleep_a_moment();
+}
+
+/* All but SIGKILL, SIGSTOP and, if there is an emulator (qemu-user), what that keeps for itself. */
+static inline uint64_t signals_that_can_be_blocked(void) {
+  uint64_t mask = os_set_blocked_signals(UINT64_MAX);
+  return os_set_blocked_signals(mask);
 }
 
 /* ---- Children ------------------------------------------------------------------------------- */

@@ -7,7 +7,9 @@ import sys
 
 
 def check() -> None:
-    """Raise ImportError unless this is Linux on x86-64, which the core is written for."""
+    """Raise ImportError unless this is Linux on a processor that the core has assembly for."""
     system, machine = sys.platform, platform.machine()
-    if system != "linux" or machine != "x86_64":
-        raise ImportError(f"dromon runs on Linux x86-64 only, and this is {system} {machine}.")
+    if system != "linux" or machine not in ("x86_64", "aarch64"):
+        raise ImportError(
+            f"dromon runs on Linux x86-64 and aarch64 only, and this is {system} {machine}."
+        )
