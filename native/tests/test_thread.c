@@ -911,24 +911,24 @@ static void where_the_clear_tid_query_tells_nothing_it_stays_a_pthread(void) {
 }
 
 /* The query is answered here, with a word that is not the one. */
-static uint32_t *told_word;
+static uint32_t *(*choose_word)(void);
 
 static void tell_word(int signal, siginfo_t *info, void *context) {
   (void)signal;
   (void)info;
   mcontext_t *registers = &((ucontext_t *)context)->uc_mcontext;
 #if defined(__x86_64__)
-  *(uint32_t **)registers->gregs[REG_RSI] = told_word;
+  *(uint32_t **)registers->gregs[REG_RSI] = choose_word();
   registers->gregs[REG_RAX] = 0;
 #elif defined(__aarch64__)
-  *(uint32_t **)registers->regs[1] = told_word;
+  *(uint32_t **)registers->regs[1] = choose_word();
   registers->regs[0] = 0;
 #endif
 }
 
-static void check_nothing_is_proven_by(uint32_t *word) {
+static void check_nothing_is_proven_by(uint32_t *(*word)(void)) {
   struct sigaction action = {.sa_sigaction = tell_word, .sa_flags = SA_SIGINFO};
-  told_word = word;
+  choose_word = word;
   CHECK_EQ(sigaction(SIGSYS, &action, NULL), 0);
   check_nothing_is_proven(
       &(struct refusal){
@@ -937,19 +937,42 @@ static void check_nothing_is_proven_by(uint32_t *word) {
 }
 
 /* As under qemu-user before version 9. */
-static void with_a_word_of_somebody_elses(void) {
+static uint32_t *somebody_elses_word(void) {
   static uint32_t word = 1;
-  check_nothing_is_proven_by(&word);
+  return &word;
 }
 
-static void with_a_word_that_is_not_aligned(void) {
-  static uint32_t words[2] = {1, 1};
-  check_nothing_is_proven_by((uint32_t *)(void *)((char *)words + 1));
+static uint32_t *first_word_of_tcb(void) {
+  return (uint32_t *)pthread_self();
+}
+
+static uint32_t *misplaced_word(void) {
+  return (uint32_t *)((uintptr_t)first_word_of_tcb() + 1);
+}
+
+static uint32_t *idle_word_of_tcb(void) {
+  uint32_t *word = first_word_of_tcb();
+  while (*word != 0)
+    word++;
+  return word;
+}
+
+static void with_somebody_elses_word(void) {
+  check_nothing_is_proven_by(somebody_elses_word);
+}
+
+static void with_a_misplaced_word(void) {
+  check_nothing_is_proven_by(misplaced_word);
+}
+
+static void with_an_idle_word(void) {
+  check_nothing_is_proven_by(idle_word_of_tcb);
 }
 
 static void where_the_clear_tid_query_tells_another_word_it_stays_a_pthread(void) {
-  CHECK_EQ(run_in_child(with_a_word_of_somebody_elses), 0);
-  CHECK_EQ(run_in_child(with_a_word_that_is_not_aligned), 0);
+  CHECK_EQ(run_in_child(with_somebody_elses_word), 0);
+  CHECK_EQ(run_in_child(with_a_misplaced_word), 0);
+  CHECK_EQ(run_in_child(with_an_idle_word), 0);
 }
 
 /* The kernel would clear the word of the TCB, and not ours, when the incubator ends. */
