@@ -104,7 +104,8 @@ static void take_back(const struct identity *identity) {
   (void)claim(identity);
 }
 
-/* Whether the kernel goes by the word that it was given last, and says so. */
+/* Whether the kernel has taken the word that it was given: set_tid_address tells no failure, and a sandbox
+ * may refuse it or only say yes. */
 static bool is_clear_tid_word(const uint32_t *word) {
   uint32_t *told = NULL;
   return os_get_clear_tid(&told) == 0 && told == word;

@@ -94,7 +94,8 @@ static inline int run_in_child(void (*fn)(void)) {
 /* Which calls are refused: those that match all that is given. */
 struct refusal {
   uint32_t call;
-  int error;      /* what the caller gets as errno */
+  int error;      /* what the caller gets as errno; 0: it is told of a success */
+  bool traps;     /* the caller gets SIGSYS instead, whose handler may answer */
   uintptr_t code; /* only calls made by code in these bytes; 0: by any */
   uint32_t code_size;
   bool checks_argument; /* only with this value in the low half of argument `index` */
@@ -128,8 +129,8 @@ static inline void filter_demand(struct filter *filter, int comparison, uint32_t
   jump->jf = wanted;
 }
 
-static inline void filter_complete(struct filter *filter, int error) {
-  filter_add(filter, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error);
+static inline void filter_complete(struct filter *filter, uint32_t action) {
+  filter_add(filter, BPF_RET | BPF_K, action);
   filter_add(filter, BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   unsigned end = filter->length - 1u;
   for (unsigned i = 0; i < end; i++) {
@@ -159,7 +160,8 @@ static inline bool refuse(const struct refusal *refusal) {
     filter_load(&filter, offsetof(struct seccomp_data, args) + 8 * refusal->index);
     filter_demand(&filter, BPF_JEQ, refusal->value, true);
   }
-  filter_complete(&filter, refusal->error);
+  filter_complete(&filter, refusal->traps ? (uint32_t)SECCOMP_RET_TRAP
+                                          : SECCOMP_RET_ERRNO | (uint32_t)refusal->error);
   struct sock_fprog program = {.len = filter.length, .filter = filter.code};
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;

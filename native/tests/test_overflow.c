@@ -269,7 +269,8 @@ static void overflow_with_a_late_one(void) {
   install_other(&early, handle_early);
   install_report();
   install_other(&late, handle_late);
-  overflow(); /* which installs it again */
+  install_report();
+  overflow(); /* which installs it once more, and that must not make it forget the late one */
 }
 
 /* The late one hands over to the report, whose turn has been: early's it is. */

@@ -16,6 +16,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 enum { STACK_SIZE = 1 << 20, GUARD_SIZE = 1 << 16 };
 
@@ -912,6 +913,85 @@ static void where_the_clear_tid_query_tells_nothing_it_stays_a_pthread(void) {
   CHECK_EQ(run_in_child(with_an_empty_clear_tid_query), 0);
 }
 
+/* The query is answered here, with a word that is not the one. */
+static uint32_t *(*choose_word)(void);
+
+static void tell_word(int signal, siginfo_t *info, void *context) {
+  (void)signal;
+  (void)info;
+  mcontext_t *registers = &((ucontext_t *)context)->uc_mcontext;
+#if defined(__x86_64__)
+  *(uint32_t **)registers->gregs[REG_RSI] = choose_word();
+  registers->gregs[REG_RAX] = 0;
+#elif defined(__aarch64__)
+  *(uint32_t **)registers->regs[1] = choose_word();
+  registers->regs[0] = 0;
+#endif
+}
+
+static void check_nothing_is_proven_by(uint32_t *(*word)(void)) {
+  struct sigaction action = {.sa_sigaction = tell_word, .sa_flags = SA_SIGINFO};
+  choose_word = word;
+  CHECK_EQ(sigaction(SIGSYS, &action, NULL), 0);
+  check_nothing_is_proven(
+      &(struct refusal){
+          .call = SYS_prctl, .traps = true, .checks_argument = true, .value = PR_GET_TID_ADDRESS},
+      -ENOSYS);
+}
+
+/* As under qemu-user before version 9. */
+static uint32_t *somebody_elses_word(void) {
+  static uint32_t word = 1;
+  return &word;
+}
+
+static uint32_t *first_word_of_tcb(void) {
+  return (uint32_t *)pthread_self();
+}
+
+static uint32_t *misplaced_word(void) {
+  return (uint32_t *)((uintptr_t)first_word_of_tcb() + 1);
+}
+
+static uint32_t *idle_word_of_tcb(void) {
+  uint32_t *word = first_word_of_tcb();
+  while (*word != 0)
+    word++;
+  return word;
+}
+
+static void with_somebody_elses_word(void) {
+  check_nothing_is_proven_by(somebody_elses_word);
+}
+
+static void with_a_misplaced_word(void) {
+  check_nothing_is_proven_by(misplaced_word);
+}
+
+static void with_an_idle_word(void) {
+  check_nothing_is_proven_by(idle_word_of_tcb);
+}
+
+static void where_the_clear_tid_query_tells_another_word_it_stays_a_pthread(void) {
+  CHECK_EQ(run_in_child(with_somebody_elses_word), 0);
+  CHECK_EQ(run_in_child(with_a_misplaced_word), 0);
+  CHECK_EQ(run_in_child(with_an_idle_word), 0);
+}
+
+/* The kernel would clear the word of the TCB, and not ours, when the incubator ends. */
+static void with_a_clear_tid_word_that_stays(void) {
+  check_nothing_is_proven(&(struct refusal){.call = SYS_set_tid_address, .error = EPERM}, -ENOSYS);
+}
+
+static void with_a_clear_tid_word_that_is_said_to_change(void) {
+  check_nothing_is_proven(&(struct refusal){.call = SYS_set_tid_address, .error = 0}, -ENOSYS);
+}
+
+static void where_the_clear_tid_word_can_not_be_changed_it_stays_a_pthread(void) {
+  CHECK_EQ(run_in_child(with_a_clear_tid_word_that_stays), 0);
+  CHECK_EQ(run_in_child(with_a_clear_tid_word_that_is_said_to_change), 0);
+}
+
 static void without_rseq_unregistration(void) {
   if (rseq_area() == NULL) {
     printf("  not here: libc has no rseq area\n");
@@ -1012,6 +1092,8 @@ static void run_tests_of_fallback(void) {
   RUN(where_both_calls_are_refused_it_stays_a_pthread);
   RUN(where_the_clear_tid_word_is_not_told_it_stays_a_pthread);
   RUN(where_the_clear_tid_query_tells_nothing_it_stays_a_pthread);
+  RUN(where_the_clear_tid_query_tells_another_word_it_stays_a_pthread);
+  RUN(where_the_clear_tid_word_can_not_be_changed_it_stays_a_pthread);
   RUN(where_rseq_can_not_be_given_back_it_stays_a_pthread);
   RUN(where_libc_can_make_no_thread_the_start_fails);
   RUN(where_adopt_fails_the_start_fails);
