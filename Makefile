@@ -6,7 +6,7 @@
 #   make cross    the core for aarch64, with every warning an error, and its threads under qemu-user
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
-#   make bench    calls per second, side by side with trio's threads
+#   make bench    the core alone beside its floors, then calls beside trio's threads
 #   make docs     the documentation, in docs/_build/html
 #   make clean    remove all that was made
 #

@@ -78,8 +78,12 @@ static void measure_pool(const char *name, const char *wakes, unsigned workers) 
 /* ---- Two threads and a ring ----------------------------------------------------------------- */
 
 static void *take_all(void *argument) {
-  for (unsigned taken = 0; taken < TASKS;)
-    taken += ring_pop(argument) != NULL;
+  for (unsigned taken = 0; taken < TASKS;) {
+    if (ring_pop(argument) != NULL)
+      taken++;
+    else
+      sched_yield();
+  }
   return NULL;
 }
 
@@ -89,8 +93,12 @@ static void measure_ring(void) {
   MUST(ring_init(&ring, IN_FLIGHT) == 0);
   MUST(pthread_create(&thread, NULL, take_all, &ring) == 0);
   uint64_t start = os_now_ns();
-  for (unsigned pushed = 0; pushed < TASKS;)
-    pushed += ring_push(&ring, &ring);
+  for (unsigned pushed = 0; pushed < TASKS;) {
+    if (ring_push(&ring, &ring))
+      pushed++;
+    else
+      sched_yield();
+  }
   pthread_join(thread, NULL);
   report_each("bare ring", start, TASKS);
   ring_destroy(&ring);

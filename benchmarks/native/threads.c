@@ -2,14 +2,15 @@
  * stack size.
  *
  * libc keeps the stacks of its threads that have ended for the next ones. Ours are new each time, as
- * is that of the second pthread here.
+ * is that of the second pthread here. All run on one CPU: on several, what is measured is mostly how
+ * fast an idle one wakes.
  */
 #include "measure.h"
 #include "thread.h"
 
 #include <dromon/dromon.h>
 
-enum { THREADS = 200 };
+enum { THREADS = 500 };
 
 static void nothing(void *arg) {
   (void)arg;
@@ -19,83 +20,93 @@ static void *nothing_for_libc(void *arg) {
   return arg;
 }
 
-static void measure_pthread(void) {
+static int make_pthread(void) {
   pthread_attr_t attributes;
+  pthread_t thread;
   pthread_attr_init(&attributes);
   MUST(pthread_attr_setstacksize(&attributes, DROMON_STACK_SIZE_DEFAULT) == 0);
-  uint64_t start = os_now_ns();
-  for (unsigned i = 0; i < THREADS; i++) {
-    pthread_t thread;
-    MUST(pthread_create(&thread, &attributes, nothing_for_libc, NULL) == 0);
-    pthread_join(thread, NULL);
-  }
-  report_each("pthread, libc's stack", start, THREADS);
+  MUST(pthread_create(&thread, &attributes, nothing_for_libc, NULL) == 0);
+  pthread_join(thread, NULL);
+  return 0;
 }
 
-static void measure_pthread_on_a_new_stack(void) {
-  uint64_t start = os_now_ns();
-  for (unsigned i = 0; i < THREADS; i++) {
-    struct stack stack;
-    MUST(stack_map(&stack, DROMON_STACK_SIZE_DEFAULT, DROMON_GUARD_SIZE_DEFAULT) == 0);
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    MUST(pthread_attr_setstack(&attributes, stack.low, stack.size) == 0);
-    pthread_t thread;
-    MUST(pthread_create(&thread, &attributes, nothing_for_libc, NULL) == 0);
-    pthread_join(thread, NULL);
-    stack_unmap(&stack);
-  }
-  report_each("pthread, new stack", start, THREADS);
+static int make_pthread_on_a_new_stack(void) {
+  struct stack stack;
+  pthread_attr_t attributes;
+  pthread_t thread;
+  MUST(stack_map(&stack, DROMON_STACK_SIZE_DEFAULT, DROMON_GUARD_SIZE_DEFAULT) == 0);
+  pthread_attr_init(&attributes);
+  MUST(pthread_attr_setstack(&attributes, stack.low, stack.size) == 0);
+  MUST(pthread_create(&thread, &attributes, nothing_for_libc, NULL) == 0);
+  pthread_join(thread, NULL);
+  stack_unmap(&stack);
+  return 0;
 }
 
-static void measure_stack(void) {
-  uint64_t start = os_now_ns();
-  for (unsigned i = 0; i < THREADS; i++) {
-    struct stack stack;
-    MUST(stack_map(&stack, DROMON_STACK_SIZE_DEFAULT, DROMON_GUARD_SIZE_DEFAULT) == 0);
-    stack_unmap(&stack);
-  }
-  report_each("a new stack alone", start, THREADS);
+static int make_stack(void) {
+  struct stack stack;
+  MUST(stack_map(&stack, DROMON_STACK_SIZE_DEFAULT, DROMON_GUARD_SIZE_DEFAULT) == 0);
+  stack_unmap(&stack);
+  return 0;
 }
 
-/* What the kernel itself needs for one thread more: that of the incubator. */
-static void measure_bare(void) {
+/* What the kernel needs for one thread more, such as the incubator, and for a stack. */
+static int make_bare(void) {
   dromon_bare_config config = {.fn = nothing, .spawn = DROMON_SPAWN_CLONE};
-  uint64_t start = os_now_ns();
-  for (unsigned i = 0; i < THREADS; i++) {
-    dromon_bare_thread *thread;
-    MUST(dromon_bare_start(&config, &thread) == 0);
-    MUST(dromon_bare_join(thread, -1) == 0);
-  }
-  report_each("bare thread, new stack", start, THREADS);
+  dromon_bare_thread *thread;
+  MUST(dromon_bare_start(&config, &thread) == 0);
+  MUST(dromon_bare_join(thread, -1) == 0);
+  return 0;
 }
 
-static void measure_ours(const char *name, enum dromon_spawn spawn) {
+static int make_worker(enum dromon_spawn spawn) {
   struct thread_options options = {
       .stack_size = DROMON_STACK_SIZE_DEFAULT,
       .guard_size = DROMON_GUARD_SIZE_DEFAULT,
       .name = "benchmark",
       .spawn = spawn,
   };
-  uint64_t start = os_now_ns();
-  for (unsigned i = 0; i < THREADS; i++) {
-    struct thread thread;
-    if (thread_start(&thread, &options, nothing, NULL) < 0)
-      return; /* this way cannot be had here */
+  struct thread thread;
+  int result = thread_start(&thread, &options, nothing, NULL);
+  if (result == 0)
     thread_join(&thread);
+  return result;
+}
+
+static int make_worker_by_pthread(void) {
+  return make_worker(DROMON_SPAWN_PTHREAD);
+}
+
+static int make_worker_by_clone(void) {
+  return make_worker(DROMON_SPAWN_CLONE);
+}
+
+static int make_worker_by_clone3(void) {
+  return make_worker(DROMON_SPAWN_CLONE3);
+}
+
+static void measure(const char *name, int (*make)(void)) {
+  static double times[THREADS];
+  for (unsigned i = 0; i < THREADS; i++) {
+    uint64_t start = os_now_ns();
+    if (make() < 0)
+      return; /* this way cannot be had here */
+    times[i] = (double)(os_now_ns() - start);
   }
-  report_each(name, start, THREADS);
+  report(name, median(times, THREADS));
 }
 
 int main(int argc, char **argv) {
-  for (unsigned round = begin(argc, argv); round > 0; round--) {
-    measure_pthread();
-    measure_pthread_on_a_new_stack();
-    measure_stack();
-    measure_bare();
-    measure_ours("worker by pthread", DROMON_SPAWN_PTHREAD);
-    measure_ours("worker by clone", DROMON_SPAWN_CLONE);
-    measure_ours("worker by clone3", DROMON_SPAWN_CLONE3);
+  unsigned rounds = begin(argc, argv);
+  run_on(0);
+  for (unsigned round = 0; round < rounds; round++) {
+    measure("a new stack alone", make_stack);
+    measure("pthread, libc's stack", make_pthread);
+    measure("pthread, new stack", make_pthread_on_a_new_stack);
+    measure("bare thread, new stack", make_bare);
+    measure("worker by pthread", make_worker_by_pthread);
+    measure("worker by clone", make_worker_by_clone);
+    measure("worker by clone3", make_worker_by_clone3);
   }
   return 0;
 }
