@@ -96,6 +96,28 @@ def test_sys_monitoring_sees_what_workers_run() -> None:
     )
 
 
+@pytest.mark.parametrize("hook", ["trace", "profile"])
+def test_a_hook_that_raises_as_a_worker_ends_keeps_no_entry_of_it(hook: str) -> None:
+    check_child(
+        f"""
+        import threading, trio, dromon
+
+        def hook(frame, event, arg):
+            if frame.f_code.co_name == "leave":
+                raise LookupError
+
+        async def main():
+            async with dromon.open_pool(workers=2):
+                pass
+
+        threading.set{hook}(hook)
+        trio.run(main)
+        print(len(threading.enumerate()))
+        """,
+        "1",
+    )
+
+
 COVERED = """\
 import trio
 import dromon

@@ -260,7 +260,7 @@ def test_an_exception_of_a_worker_as_it_begins_is_named_and_shown(hook: str) -> 
                 threading.set{hook}(hook)
                 await fail(workers=2, times=5)
                 threading.set{hook}(None)
-            assert threading.enumerate() == [threading.main_thread()]
+                assert threading.enumerate() == [threading.main_thread()]
 
         trio.run(main)
         """

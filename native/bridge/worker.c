@@ -16,7 +16,12 @@ static int call_hook(const char *name, const char *format, unsigned argument) {
   return result == NULL ? -1 : 0;
 }
 
-static void delete_thread_state(PyThreadState *thread_state) {
+static void leave_interpreter(PyThreadState *thread_state) {
+  /* Not under the hooks of a tracer or profiler, which may raise. */
+  PyEval_SetTrace(NULL, NULL);
+  PyEval_SetProfile(NULL, NULL);
+  if (call_hook("leave", NULL, 0) < 0)
+    PyErr_WriteUnraisable(NULL);
   PyThreadState_Clear(thread_state);
   PyThreadState_DeleteCurrent();
 }
@@ -28,7 +33,7 @@ static int worker_enter(void *arg, uint32_t worker, void **state) {
   PyEval_RestoreThread(thread_state);
   if (call_hook("enter", "I", worker) < 0) {
     PyErr_WriteUnraisable(NULL);
-    delete_thread_state(thread_state);
+    leave_interpreter(thread_state);
     return -EIO;
   }
   PyEval_SaveThread();
@@ -73,9 +78,7 @@ static void worker_drop(void *state, dromon_task *task) {
 
 static void worker_leave(void *state) {
   PyEval_RestoreThread(state);
-  if (call_hook("leave", NULL, 0) < 0)
-    PyErr_WriteUnraisable(NULL);
-  delete_thread_state(state);
+  leave_interpreter(state);
 }
 
 static bool interpreter_is_ending(void) {

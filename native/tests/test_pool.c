@@ -855,6 +855,60 @@ static void the_process_may_exit_with_busy_workers(void) {
   CHECK_EQ(WEXITSTATUS(status), 3);
 }
 
+/* ---- Forks ---------------------------------------------------------------------------------- */
+
+static dromon_pool *parents_pool;
+static pid_t parent;
+static int status_of_child;
+
+static void fork_on_worker(struct job *job) {
+  keep_busy(job);
+  pid_t child = fork();
+  CHECK_THAT(child, >=, 0);
+  if (child > 0) {
+    CHECK_EQ(waitpid(child, &status_of_child, 0), child);
+    return;
+  }
+  alarm(HANGS_AFTER_SECONDS);
+  dromon_pool_forget(parents_pool);
+  struct job *late = jobs_make(1, job->port);
+  CHECK_EQ(dromon_pool_submit(parents_pool, &late->task), -ESHUTDOWN);
+  free(late);
+}
+
+static void run_in_parent_only(struct job *job) {
+  (void)job;
+  if (getpid() != parent)
+    _exit(9);
+}
+
+static void a_worker_that_forked_ends_in_the_child_and_runs_no_queued_task_there(void) {
+  enum { JOBS = 100 };
+  parent = getpid();
+  for (unsigned workers = 1; workers <= 3; workers++) {
+    dromon_pool *pool = parents_pool = pool_make(workers);
+    dromon_port *port = port_make();
+    struct job *jobs = jobs_make(workers + JOBS, port);
+    jobs[0].fn = fork_on_worker;
+    submit_all(pool, jobs, 1);
+    await(&has_begun);
+    for (unsigned i = 1; i < workers; i++)
+      occupy(pool, &jobs[i]);
+    for (unsigned i = workers; i < workers + JOBS; i++)
+      jobs[i].fn = run_in_parent_only;
+    submit_all(pool, jobs + workers, JOBS);
+    status_of_child = -1;
+    for (unsigned i = 0; i < workers; i++)
+      sem_post(&may_go_on);
+    close_and_join(pool);
+    check_all_ran_once(jobs, workers + JOBS);
+    CHECK_EQ(status_of_child, 0); /* libc ends a process with its last thread */
+    dromon_pool_unref(pool);
+    dromon_port_unref(port);
+    free(jobs);
+  }
+}
+
 /* ---- Many ----------------------------------------------------------------------------------- */
 
 static void live_once(void) {
@@ -960,6 +1014,7 @@ static void run_where_nothing_else_is_in_the_process(void) {
   RUN(a_closed_pool_that_nobody_joins_goes_with_its_workers);
   RUN(an_open_pool_that_is_let_go_stays_for_its_workers);
   RUN(the_process_may_exit_with_busy_workers);
+  RUN(a_worker_that_forked_ends_in_the_child_and_runs_no_queued_task_there);
   RUN(two_hundred_pools_leave_nothing_behind);
   RUN(where_clone3_does_not_exist_pools_work_all_the_same);
 }

@@ -26,21 +26,20 @@ def enter(index: int) -> None:
 
     Without one, each task that asks for the current thread would make and leave a dummy there.
     """
-    try:
-        threading.current_thread().name = worker_name(index)
-        add_worker()
-        # As threading.Thread does: coverage and debuggers set these. They may raise at once.
-        if (trace := threading.gettrace()) is not None:
-            sys.settrace(trace)
-        if (profile := threading.getprofile()) is not None:
-            sys.setprofile(profile)
-    except BaseException:
-        leave()
-        raise
+    threading.current_thread().name = worker_name(index)
+    add_worker()
+    # As threading.Thread does: coverage and debuggers set these. They may raise at once.
+    if (trace := threading.gettrace()) is not None:
+        sys.settrace(trace)
+    if (profile := threading.getprofile()) is not None:
+        sys.setprofile(profile)
 
 
 def leave() -> None:
-    """Remove the entry: the kernel may give the thread's ident to another thread later."""
+    """Remove the entry: the kernel may give the thread's ident to another thread later.
+
+    Also after an `enter` that raised, wherever that came to.
+    """
     remove_worker()
     with threading._active_limbo_lock:  # type: ignore[attr-defined]
         threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
