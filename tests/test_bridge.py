@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 import threading
+import weakref
 
 import pytest
 import trio
@@ -141,3 +142,30 @@ async def test_take_gives_no_more_calls_than_asked_for_and_keeps_the_rest() -> N
         taken += more
     assert taken == calls  # one worker: in order
     port.close()
+
+
+async def test_what_is_posted_to_a_port_is_delivered_with_its_callback_as_waiter() -> None:
+    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    thread = threading.Thread(target=port.post, args=(list,))
+    thread.start()
+    await trio.lowlevel.wait_readable(port.fileno())
+    (message,) = port.take(10)
+    assert message.waiter is list
+    assert port.waiting == 0  # nobody waits for it
+    await trio.to_thread.run_sync(thread.join)
+    port.close()
+
+
+def test_what_is_posted_to_a_closed_port_is_dropped() -> None:
+    class Callback:
+        def __call__(self) -> None:
+            raise AssertionError("called")
+
+    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    port.close()
+    callback = Callback()
+    watched = weakref.ref(callback)
+    port.post(callback)
+    del callback
+    assert watched() is None
+    assert port.take(10) == []
