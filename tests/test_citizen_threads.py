@@ -27,8 +27,18 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.pthread_self.restype = ctypes.c_void_p
 
 
+@pytest.fixture(params=["clone3", "clone", "pthread"])
+def spawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A way to make workers, which pools of the test go by, in child processes too."""
+    name: str = request.param
+    if name == "clone3" and (error := lib.dromon_clone3_probe()) < 0:
+        pytest.skip(f"clone3 is refused here: {os.strerror(-error)}")
+    monkeypatch.setenv("DROMON_SPAWN", name)
+    return name
+
+
 @pytest.fixture
-async def pool() -> AsyncIterator[dromon.Pool]:
+async def pool(spawn: str) -> AsyncIterator[dromon.Pool]:
     async with dromon.open_pool(workers=2) as pool:
         yield pool
 
@@ -42,6 +52,11 @@ async def test_each_worker_is_made_by_one_clone3_call_of_ours() -> None:
         assert lib.dromon_spawn_count(lib.DROMON_SPAWN_CLONE3) == before + 3
         for worker in pool.statistics().workers:
             assert (worker.spawn, worker.spawn_error) == ("clone3", None)
+
+
+async def test_a_way_that_was_wished_is_how_they_are_made(pool: dromon.Pool, spawn: str) -> None:
+    for worker in pool.statistics().workers:
+        assert (worker.spawn, worker.spawn_error) == (spawn, None)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -217,6 +232,7 @@ def test_the_mask_of_the_thread_that_opens_a_pool_is_unchanged() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give up being root")
+@pytest.mark.usefixtures("spawn")
 @pytest.mark.parametrize("busy", [False, True])
 def test_setuid_reaches_every_worker(busy: bool) -> None:
     """libc sends it to each thread that it knows; one that it misses keeps its old rights."""
@@ -284,6 +300,7 @@ async def test_deep_recursion_is_a_recursion_error_and_no_overflow(pool: dromon.
     assert await pool.run_sync(int) == 0
 
 
+@pytest.mark.usefixtures("spawn")
 async def test_numpy_is_imported_and_used_in_a_worker() -> None:
     pytest.importorskip("numpy", reason="NumPy is not installed")
     check_child(
