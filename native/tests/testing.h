@@ -33,6 +33,22 @@
 #define UNDER_ASAN 0
 #endif
 
+/* What the sanitizers are told, unless TSAN_OPTIONS and ASAN_OPTIONS tell otherwise: out of memory
+ * malloc answers NULL, as libc's; and thousands of reports of one race help nobody. */
+#if UNDER_TSAN
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+  return "halt_on_error=1:allocator_may_return_null=1";
+}
+#endif
+/* Also, a fault ends the process by its signal, as without a sanitizer: some tests provoke one. */
+#if UNDER_ASAN
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+  return "allocator_may_return_null=1:handle_segv=0:handle_sigbus=0";
+}
+#endif
+
 enum {
   HANGS_AFTER_SECONDS = 120,
   HANGS_AFTER_MS = 100000, /* for a single wait: sooner, so that it tells what did not come */
