@@ -7,6 +7,7 @@ from _ctypes import CFuncPtr
 
 from ._native import ffi
 
+_CTYPES_POINTERS = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p, ctypes._Pointer, CFuncPtr)
 _CTYPES_DATA = (ctypes.Structure, ctypes.Union, ctypes.Array, ctypes._SimpleCData)
 _POINTER_KINDS = ("pointer", "array", "function")
 
@@ -44,7 +45,7 @@ def argument_address(arg: object) -> tuple[int, object]:
         if ffi.typeof(arg).kind not in _POINTER_KINDS:
             raise TypeError(f"arg must be a pointer or an array, not {arg!r}")
         return int(ffi.cast("uintptr_t", arg)), arg
-    if isinstance(arg, (ctypes.c_void_p, ctypes._Pointer)):
+    if isinstance(arg, _CTYPES_POINTERS):
         return ctypes.cast(arg, ctypes.c_void_p).value or 0, arg
     if isinstance(arg, _CTYPES_DATA):
         return ctypes.addressof(arg), arg

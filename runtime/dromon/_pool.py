@@ -254,7 +254,7 @@ def open_pool(
           each stalled call, soon after. By default a warning goes to the logger ``dromon``.
 
     What a call changes of its worker's CPU affinity, thread name or signal mask is changed back
-    before the next call.
+    before the next call, unless it took less than a microsecond, as only a C function can.
 
     Raises:
       ValueError: An argument is out of range.
