@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiler import needs_compiler
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,6 +109,29 @@ def test_hash_files_ends_quietly_when_interrupted(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, b"")
+
+
+COUNT_PRIMES = ROOT / "examples" / "native_tasks" / "count_primes.py"
+
+
+@needs_compiler
+def test_count_primes_counts_the_same_in_three_ways_and_prints_their_times() -> None:
+    result = run_program(COUNT_PRIMES, "--workers", "2", "--below", "10000")
+    first, second, *ways = result.stdout.splitlines()
+    assert first == "1229 primes below 10000, counted by 1000 tasks on 2 workers;"
+    assert second == f"this process may use {len(os.sched_getaffinity(0))} CPUs."
+    names = [re.split(r" {2,}", line)[0] for line in ways]
+    assert names == ["one after the other", "pool.run_native", "libdromon, in C alone"]
+    for line in ways:
+        assert re.search(r" \d+\.\d{3} s +\d+\.\d\d times as fast$", line)
+    assert result.stderr == ""
+
+
+@needs_compiler
+@pytest.mark.parametrize("option", ["--workers", "--below"])
+def test_count_primes_refuses_numbers_that_make_no_sense(option: str) -> None:
+    result = run_program(COUNT_PRIMES, option, "0", status=2)
+    assert f"error: argument {option}: " in result.stderr
 
 
 def test_the_first_program_of_the_readme_prints_what_sha256sum_prints(
