@@ -18,7 +18,7 @@
 struct identity {
   uint32_t *tid_word;       /* libc's idea of the thread's id (`pd->tid`) */
   uint32_t *clear_tid_word; /* cleared by the kernel at the end; what pthread_join waits on */
-  void *robust_list;
+  void *robust_list;        /* NULL: there are none here */
   size_t robust_list_length;
   void *rseq; /* NULL: not registered */
   uint32_t rseq_length;
@@ -66,6 +66,14 @@ static int learn_clear_tid_word(const struct thread *thread, struct identity *id
   return 0;
 }
 
+static int learn_robust_list(struct identity *identity) {
+  int result = os_get_robust_list(&identity->robust_list, &identity->robust_list_length);
+  if (result != -ENOSYS)
+    return result;
+  identity->robust_list = NULL; /* qemu-user has no such lists */
+  return 0;
+}
+
 static int learn_rseq(struct identity *identity) {
   identity->rseq = NULL;
   const unsigned *size = dlsym(RTLD_DEFAULT, "__rseq_size");
@@ -82,7 +90,7 @@ static int learn(const struct thread *thread, struct identity *identity) {
   if (result == 0)
     result = learn_clear_tid_word(thread, identity);
   if (result == 0)
-    result = os_get_robust_list(&identity->robust_list, &identity->robust_list_length);
+    result = learn_robust_list(identity);
   if (result == 0)
     result = learn_rseq(identity);
   return result;
@@ -92,7 +100,9 @@ static int learn(const struct thread *thread, struct identity *identity) {
 
 /* Makes the robust list and the rseq area those of the calling thread. */
 static int claim(const struct identity *identity) {
-  int result = os_set_robust_list(identity->robust_list, identity->robust_list_length);
+  int result = 0;
+  if (identity->robust_list != NULL)
+    result = os_set_robust_list(identity->robust_list, identity->robust_list_length);
   if (result == 0 && identity->rseq != NULL)
     result = os_rseq_register(identity->rseq, identity->rseq_length);
   return result;
@@ -117,7 +127,8 @@ static int release(struct thread *thread, const struct identity *identity) {
     if (result < 0)
       return result; /* not where we thought it was */
   }
-  os_set_robust_list(NULL, identity->robust_list_length);
+  if (identity->robust_list != NULL)
+    os_set_robust_list(NULL, identity->robust_list_length);
   store_relaxed(&thread->incubator_alive, (uint32_t)os_gettid());
   os_set_clear_tid(&thread->incubator_alive);
   if (!is_clear_tid_word(&thread->incubator_alive)) {
