@@ -9,7 +9,9 @@
  *
  * Mind: a producer that has claimed a cell and was preempted before filling it makes the ring look
  * empty, though later cells are full. Who sleeps on "empty" is safe only because every producer
- * notifies after every push (see eventcount.h), the preempted one too, once it goes on.
+ * notifies after every push (eventcount.md), the preempted one too, once it goes on. And a consumer that
+ * was preempted before it had emptied its cell makes the ring look full to who comes round to that cell,
+ * though others are free.
  */
 #ifndef DROMON_CORE_RING_H
 #define DROMON_CORE_RING_H

@@ -16,8 +16,7 @@ enum {
       1000 /* a task that is shorter made no system call that changes the thread */
 };
 
-/* Initial-exec: libdromon's one thread-local word fits into what libc keeps spare for this, and is
- * read at every submission. */
+/* Initial-exec: it fits into what libc keeps spare for such words, and is read at every submission. */
 static _Thread_local struct worker *current __attribute__((tls_model("initial-exec")));
 
 struct worker *worker_current(void) {
