@@ -112,7 +112,8 @@ bool injection_remove(struct injection *injection, dromon_task *task) {
   bool waits = load_relaxed(&task->waiting) != OUTSIDE; /* relaxed: under the mutex */
   if (waits) {
     close_gap(injection, task->previous, task->next);
-    store_relaxed(&task->waiting, OUTSIDE);
+    /* Its submitter may sleep while another thread takes the task out. acq_rel as in move_first. */
+    wake_submitter(task, exchange_acq_rel(&task->waiting, OUTSIDE));
   }
   pthread_mutex_unlock(&injection->mutex);
   return waits;
@@ -125,11 +126,14 @@ int injection_await_room(struct injection *injection, dromon_task *task, int64_t
   /* acq_rel, pairs with move_first: either it sees that this thread sleeps, or we that it moved. */
   if (!cas_acq_rel(&task->waiting, &waiting, SLEEPS))
     return 0;
-  while (load_acquire(&task->waiting) == SLEEPS && result != -ETIMEDOUT && result != -EINTR)
+  /* OUTSIDE once is enough, and is not asked for again: move_first may have had to put SLEEPS back, and
+   * the task must then stay in line. */
+  while (load_acquire(&task->waiting) == SLEEPS) {
     result = os_futex_wait_until(&task->waiting, SLEEPS, deadline);
-  if (load_acquire(&task->waiting) == OUTSIDE || !injection_remove(injection, task))
-    return 0;
-  return result;
+    if (result == -ETIMEDOUT || result == -EINTR)
+      return injection_remove(injection, task) ? result : 0;
+  }
+  return 0;
 }
 
 /* ---- Popping -------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ bool injection_push(struct injection *injection, dromon_task *task);
 /* False: there was no room, and `task` is not in the queue. */
 bool injection_push_nowait(struct injection *injection, dromon_task *task);
 
-/* Sleeps until `task`, which waits in line, has moved into the ring: 0. Or -ETIMEDOUT or -EINTR, and
+/* Sleeps until `task`, which waits in line, has moved into the ring or was removed: 0. Or -ETIMEDOUT or -EINTR, and
  * then it is no longer in the queue. */
 int injection_await_room(struct injection *injection, dromon_task *task, int64_t timeout_ns);
 

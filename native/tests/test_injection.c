@@ -287,6 +287,19 @@ static void who_waits_for_room_is_woken_when_its_task_is_taken_from_the_line(voi
   free(jobs);
 }
 
+static void who_waits_for_room_is_woken_when_its_task_is_removed(void) {
+  struct job *jobs = jobs_make(3);
+  struct sleeper sleeper;
+  struct threads threads;
+  start_sleeper(&threads, &sleeper, jobs);
+  CHECK(injection_remove(sleeper.injection, sleeper.task));
+  threads_join(&threads);
+  CHECK_EQ(sleeper.result, 0);
+  CHECK_EQ(injection_count(sleeper.injection), 2);
+  injection_destroy(sleeper.injection);
+  free(jobs);
+}
+
 static void handle_nothing(int signal) {
   (void)signal;
 }
@@ -304,6 +317,56 @@ static void who_waits_for_room_gives_up_at_a_signal(void) {
   CHECK_EQ(sleeper.result, -EINTR);
   CHECK_EQ(injection_count(sleeper.injection), 2);
   injection_destroy(sleeper.injection);
+  free(jobs);
+}
+
+/* A pop tries to move the first of the line into a ring that others have filled meanwhile, again and
+ * again: this is what move_first does to it then. */
+struct crowd {
+  struct injection *injection;
+  struct job *job;
+  uint32_t is_over;
+};
+
+static void try_to_move(struct injection *injection, dromon_task *task) {
+  pthread_mutex_lock(&injection->mutex);
+  if (injection->first == task) {
+    uint32_t waiting = exchange_acq_rel(&task->waiting, 0);
+    CHECK(!ring_push(&injection->ring, task));
+    store_relaxed(&task->waiting, waiting);
+  }
+  pthread_mutex_unlock(&injection->mutex);
+}
+
+static void wait_in_the_crowd(struct crowd *crowd) {
+  dromon_task *task = &crowd->job->task;
+  for (unsigned i = rounds(200000); i > 0; i--) {
+    injection_push(crowd->injection, task);
+    int result = injection_await_room(crowd->injection, task, 0);
+    CHECK(result == 0 || result == -ETIMEDOUT);
+    CHECK_EQ(injection_remove(crowd->injection, task), result == 0);
+  }
+  store_release(&crowd->is_over, 1);
+}
+
+static void crowd_thread(void *arg, unsigned index) {
+  struct crowd *crowd = arg;
+  if (index == 0)
+    wait_in_the_crowd(crowd);
+  while (load_acquire(&crowd->is_over) == 0)
+    try_to_move(crowd->injection, &crowd->job->task);
+}
+
+static void a_task_that_finds_no_room_when_its_turn_comes_stays_in_line(void) {
+  struct job *jobs = jobs_make(3);
+  struct crowd crowd = {.injection = injection_make(2), .job = &jobs[2]};
+  for (unsigned i = 0; i < 2; i++)
+    injection_push(crowd.injection, &jobs[i].task);
+  struct threads threads;
+  threads_start(&threads, 2, crowd_thread, &crowd);
+  threads_join(&threads);
+  CHECK_EQ(injection_count(crowd.injection), 2);
+  injection_destroy(crowd.injection);
   free(jobs);
 }
 
@@ -473,7 +536,9 @@ int main(void) {
   RUN(a_task_whose_time_is_up_has_left_the_queue);
   RUN_THREADED(who_waits_for_room_is_woken_when_its_task_moves_up);
   RUN_THREADED(who_waits_for_room_is_woken_when_its_task_is_taken_from_the_line);
+  RUN_THREADED(who_waits_for_room_is_woken_when_its_task_is_removed);
   RUN_THREADED(who_waits_for_room_gives_up_at_a_signal);
+  RUN_THREADED(a_task_that_finds_no_room_when_its_turn_comes_stays_in_line);
   RUN_THREADED(one_producer_keeps_its_order_through_the_waiting_room);
   RUN_THREADED(a_tiny_ring_loses_nothing);
   RUN_THREADED(a_larger_ring_loses_nothing);
