@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 import threading
+import time
 import weakref
 
 import pytest
@@ -96,6 +97,7 @@ async def test_submit_does_not_give_up_the_gil() -> None:
         nonlocal counter
         while not stop:
             counter += 1
+            time.sleep(0)  # lets go of it, or who has lost it now would wait for the interval below
 
     async with dromon.open_pool(2) as pool:
         port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)

@@ -20,6 +20,7 @@ import trio.testing
 from child import check_child
 
 import dromon
+from dromon import _bridge
 
 
 class Thing:
@@ -231,7 +232,11 @@ async def test_an_async_submitter_in_line_is_cancelled_at_once_and_nothing_linge
     class Argument:
         pass
 
+    def calls() -> int:
+        return sum(type(each) is _bridge.Call for each in gc.get_objects())
+
     async with full_pool() as (pool, _):
+        before = calls()
         argument = Argument()
         watched = weakref.ref(argument)
         with trio.CancelScope() as scope:
@@ -243,6 +248,7 @@ async def test_an_async_submitter_in_line_is_cancelled_at_once_and_nothing_linge
                 scope.cancel()
         assert scope.cancelled_caught
         assert watched() is None
+        assert calls() == before
         # The worker is still busy: nobody has come across the call, and it is not there.
         assert (pool.statistics().queued, pool.statistics().withdrawn) == (2, 1)
 
