@@ -51,7 +51,8 @@ static void monitor_main(void *argument) {
 int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_config *config) {
   *monitor = (struct monitor){
       .pool = pool,
-      .stall_ns = config->stall_ns,
+      /* So that no sum with a time overflows. */
+      .stall_ns = config->stall_ns < INT64_MAX ? config->stall_ns : INT64_MAX,
       .on_stall = config->on_stall,
       .on_stall_arg = config->on_stall_arg,
   };

@@ -84,7 +84,7 @@ int os_set_scheduler(int policy) {
 
 int os_add_nice(int nice) {
   /* The raw call gives 20 - nice, so that a result is never negative. */
-  int now = 20 - (int)syscall(SYS_getpriority, PRIO_PROCESS, 0);
+  long now = 20 - syscall(SYS_getpriority, PRIO_PROCESS, 0);
   return (int)negative_errno(syscall(SYS_setpriority, PRIO_PROCESS, 0, now + nice));
 }
 

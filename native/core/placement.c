@@ -41,19 +41,25 @@ int placement_apply(const dromon_placement *placement, uint32_t worker) {
   return result;
 }
 
-void own_state_note(struct own_state *state) {
+static void note_cpus(struct own_state *state) {
   int bytes = os_get_affinity(state->cpus, sizeof state->cpus);
   state->cpu_bytes = bytes < 0 ? 0 : (size_t)bytes;
+}
+
+void own_state_note(struct own_state *state) {
+  note_cpus(state);
   state->signal_mask = os_get_blocked_signals();
   os_get_name(state->name);
 }
 
-void own_state_restore(const struct own_state *state) {
+void own_state_restore(struct own_state *state) {
   /* Compared first: reading is cheaper than writing, and a change is rare. */
   struct own_state now;
   own_state_note(&now);
-  if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0)
+  if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0) {
     os_set_affinity(state->cpus, state->cpu_bytes);
+    note_cpus(state);
+  }
   if (now.signal_mask != state->signal_mask)
     os_set_blocked_signals(state->signal_mask);
   if (strcmp(now.name, state->name) != 0)

@@ -28,8 +28,10 @@ struct own_state {
   char name[16];
 };
 
-/* Of the calling thread. */
+/* Of the calling thread. Restoring undoes a change from outside (taskset) as well, since it looks the
+ * same; what the kernel does not give back (a CPU that was taken from the control group) is not asked
+ * for again. */
 void own_state_note(struct own_state *state);
-void own_state_restore(const struct own_state *state);
+void own_state_restore(struct own_state *state);
 
 #endif

@@ -225,11 +225,15 @@ static int submit_on_worker(struct worker *worker, dromon_task *task) {
   return 0;
 }
 
+static bool can_run(const dromon_pool *pool, const dromon_task *task) {
+  return task->native || !pool->native_only;
+}
+
 /* What the three ways to submit share. `*has_room`: whether the queue had; if not, the task waits in line
  * or, unless `may_wait`, was not accepted. */
 static int submit(dromon_pool *pool, dromon_task *task, bool may_wait, bool *has_room) {
   *has_room = true;
-  if (pool->native_only && !task->native)
+  if (!can_run(pool, task))
     return -EINVAL;
   struct worker *worker = submitting_worker(pool);
   if (worker != NULL)
@@ -271,6 +275,8 @@ int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task) {
 }
 
 int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
+  if (last != NULL && !can_run(pool, last))
+    return -EINVAL;
   /* acq_rel, with itself: of several closers one goes on. */
   if (exchange_acq_rel(&pool->closing, 1) == 1)
     return -EALREADY;

@@ -5,8 +5,8 @@
  *
  * Where a worker finds a task: what it submitted itself lies in its own deque, newest first; then comes
  * the injection queue; then it steals the oldest from another worker, a random one first. Every so
- * often it looks the other way round, so that neither the injection queue nor the oldest of its own
- * tasks waits for ever behind tasks that submit tasks.
+ * often it begins elsewhere: so neither the injection queue, nor the oldest of its own tasks, nor what a
+ * blocked worker has submitted waits for ever behind the others.
  */
 #ifndef DROMON_CORE_POOL_H
 #define DROMON_CORE_POOL_H

@@ -12,8 +12,10 @@
 enum {
   LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
   LOOKS_PER_CLOCK = 16,      /* while searching */
-  KEEP_STATE_AFTER_NS =
-      1000 /* a task that is shorter made no system call that changes the thread */
+  /* A task that is shorter is taken to have made no system call that changes its thread: in C, and by
+   * way of a language runtime. */
+  KEEP_STATE_AFTER_NS = 100,
+  KEEP_STATE_OF_BATCH_AFTER_NS = 500,
 };
 
 /* Initial-exec: it fits into what libc keeps spare for such words, and is read at every submission. */
@@ -58,19 +60,34 @@ static dromon_task *steal(struct worker *worker) {
   return NULL;
 }
 
-/* From its own deque or the injection queue. */
-static dromon_task *find_near(struct worker *worker) {
-  if (worker->pool->forgotten)
-    return NULL;
-  struct injection *injection = &worker->pool->injection;
-  dromon_task *task;
-  if (++worker->looks % LOOK_OTHER_WAY_EVERY == 0) {
-    if ((task = injection_pop(injection)) == NULL)
-      task = deque_steal(&worker->deque); /* its own oldest */
-  } else if ((task = deque_pop(&worker->deque)) == NULL) {
-    task = injection_pop(injection);
+/* What else would wait behind tasks that submit tasks, or behind a queue that never runs dry: in turn
+ * another one is looked at first, so that each is in the end. */
+static dromon_task *find_other_way(struct worker *worker) {
+  enum { INJECTED, OWN_OLDEST, OF_OTHERS, SOURCES };
+  dromon_task *task = NULL;
+  uint32_t first = worker->looks / LOOK_OTHER_WAY_EVERY;
+  for (uint32_t i = 0; i < SOURCES && task == NULL; i++) {
+    switch ((first + i) % SOURCES) {
+    case INJECTED:
+      task = injection_pop(&worker->pool->injection);
+      break;
+    case OWN_OLDEST:
+      task = deque_steal(&worker->deque);
+      break;
+    case OF_OTHERS: /* whose owner may be waiting for it */
+      task = steal(worker);
+      break;
+    }
   }
   return task;
+}
+
+/* From its own deque or the injection queue, as a rule. */
+static dromon_task *find_near(struct worker *worker) {
+  if (++worker->looks % LOOK_OTHER_WAY_EVERY == 0)
+    return find_other_way(worker);
+  dromon_task *task = deque_pop(&worker->deque);
+  return task != NULL ? task : injection_pop(&worker->pool->injection);
 }
 
 /* From anywhere. NULL: every queue was empty when it was looked at. */
@@ -185,12 +202,12 @@ static void count_completed(struct worker *worker, const dromon_task *task) {
 }
 
 /* The worker no longer runs the task that it began last, if any. */
-static void end(struct worker *worker, uint64_t now) {
+static void end(struct worker *worker, uint64_t now, uint64_t keep_state_after_ns) {
   uint64_t began = worker->began_ns;
   if (began == 0)
     return;
   store_relaxed(&worker->began_ns, 0);
-  if (now - began >= KEEP_STATE_AFTER_NS)
+  if (now - began >= keep_state_after_ns)
     own_state_restore(&worker->own_state);
 }
 
@@ -224,7 +241,7 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
 dromon_task *dromon_batch_next(dromon_batch *batch) {
   struct worker *worker = batch->worker;
   uint64_t now = os_now_ns();
-  end(worker, now);
+  end(worker, now, KEEP_STATE_OF_BATCH_AFTER_NS);
   dromon_task *task = take_next(batch, now);
   if (task == NULL)
     return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
@@ -257,7 +274,7 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   dromon_batch batch = {.worker = worker, .first = first, .tasks_left = pool->batch_tasks};
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
-  end(worker, os_now_ns());
+  end(worker, os_now_ns(), KEEP_STATE_OF_BATCH_AFTER_NS);
   notify_posted(&batch);
 }
 
@@ -268,7 +285,7 @@ static uint64_t call_native(struct worker *worker, dromon_native_task *native, u
   native->status = native->fn(native->arg);
   dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
   now = os_now_ns();
-  end(worker, now);
+  end(worker, now, KEEP_STATE_AFTER_NS);
   count_completed(worker, &native->task);
   return now;
 }
@@ -336,5 +353,6 @@ void worker_main(void *argument) {
     pool->ops.leave(state);
   }
   set_phase(worker, WORKER_LEFT);
+  current = NULL; /* thread-local destructors are still to come, and the pool may be gone by then */
   dromon_pool_unref(pool);
 }

