@@ -7,8 +7,6 @@
 #include "pool.h"
 #include "task.h"
 
-#include <limits.h>
-
 enum {
   LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
   LOOKS_PER_CLOCK = 16,      /* while searching */

@@ -227,8 +227,9 @@ DROMON_API int dromon_pool_submit(dromon_pool *pool, dromon_task *task);
 /* -EAGAIN if the queue is full. */
 DROMON_API int dromon_pool_submit_nowait(dromon_pool *pool, dromon_task *task);
 
-/* Waits until the queue has room; `task` must stay until this returns, however soon it has run. After `timeout_ns` nanoseconds (below 0: no limit) -ETIMEDOUT, or
- * -EINTR after a signal's handler; the task was then not accepted. */
+/* Waits until the queue has room; `task` must stay until this returns, however soon it has run.
+ * -ETIMEDOUT after `timeout_ns` nanoseconds (below 0: no limit), or -EINTR after a signal's handler: the
+ * task was then not accepted. */
 DROMON_API int dromon_pool_submit_wait(dromon_pool *pool, dromon_task *task, int64_t timeout_ns);
 
 /* For the submitter: takes back a task that no worker has started; it will never run. -EBUSY if one
