@@ -97,7 +97,7 @@ async def test_submit_does_not_give_up_the_gil() -> None:
         nonlocal counter
         while not stop:
             counter += 1
-            time.sleep(0)  # lets go of it, or who has lost it now would wait for the interval below
+            time.sleep(0)  # gives it up, or who waits for it would wait for the interval below
 
     async with dromon.open_pool(2) as pool:
         port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
@@ -107,8 +107,11 @@ async def test_submit_does_not_give_up_the_gil() -> None:
         thread.start()
         sys.setswitchinterval(1000)  # from here on it changes hands only where it is given up
         try:
+            asked = counter  # a request from before is served first
+            while counter < asked + 2:
+                time.sleep(0)  # noqa: ASYNC251
             before = counter
-            for _ in range(500):
+            for _ in range(5000):
                 pool._bridge.submit(port, task, int, (), False)
             after = counter
         finally:
