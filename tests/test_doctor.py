@@ -196,7 +196,7 @@ def test_it_says_what_to_do_where_a_sandbox_forbids_threads() -> None:
     assert process.returncode == 1
     assert "none could be made" in process.stdout
     verdict = process.stdout.splitlines()[-1]
-    assert verdict.startswith("dromon cannot work here: cannot start 1 workers")
+    assert verdict.startswith("dromon cannot work here: cannot start 1 worker")
     assert "seccomp" in verdict
     (problem,) = doctor_json(status=1, before=f"{REFUSE}EPERM)")["threads"]["problems"]
     assert problem in verdict

@@ -180,7 +180,7 @@ async def test_an_array_of_numpy_is_a_buffer_too(work: Any, numpy: Any, pool: dr
     for _ in range(3):
         await pool.run_native(work.add_one, numbers)
     assert numbers.tolist() == [3]
-    with pytest.raises(TypeError, match=r"arg must be .* a contiguous buffer"):
+    with pytest.raises(TypeError, match=r"arg must be .* a C-contiguous buffer"):
         await pool.run_native(work.add_one, numpy.zeros((4, 4))[:, 1])
 
 
@@ -199,7 +199,7 @@ async def test_without_an_argument_the_function_gets_null(work: Any, pool: dromo
 async def test_an_argument_without_an_address_is_named(
     work: Any, pool: dromon.Pool, arg: object
 ) -> None:
-    with pytest.raises(TypeError, match="arg must be a pointer.*, not " + re.escape(repr(arg))):
+    with pytest.raises(TypeError, match=f"arg must be a pointer.*, not .*{type(arg).__name__}"):
         await pool.run_native(work.is_null, arg)
 
 

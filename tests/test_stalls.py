@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -15,6 +16,8 @@ import trio
 from child import check_child, run_child
 
 import dromon
+from dromon._port import current_port
+from dromon._stalls import note_stall
 
 SOON = 0.01  # seconds: nothing depends on how long it really takes
 
@@ -286,3 +289,51 @@ def test_setuid_reaches_the_monitor() -> None:
 def test_each_field_of_a_stall_is_documented() -> None:
     for field in attrs.fields(dromon.Stall):
         assert f"\n  {field.name} (" in inspect.cleandoc(dromon.Stall.__doc__ or "")
+
+
+async def test_a_call_that_ends_before_it_can_be_looked_at_is_not_mistaken_for_the_next() -> None:
+    reports = Reports()
+    async with dromon.open_pool(1) as pool:
+        (worker,) = pool.statistics().workers
+        port = current_port()
+        assert port is not None
+        for ended in (False, True):
+            goes_on = partial(bool, not ended)
+            gate = Gate()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run_sync, gate.block)
+                while pool.statistics().running == 0:
+                    await trio.lowlevel.checkpoint()
+                note_stall(port, reports, worker.name, worker.tid, 1.0, goes_on)
+                gate.open()
+    await reports.wait_for(2)
+    assert [stall.ended for stall in reports.stalls] == [False, True]
+    assert [bool(stall.stack) for stall in reports.stalls] == [True, False]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+async def test_not_even_the_end_of_the_program_leaves_a_callback_and_ends_the_run(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    reports, gate = Reports(), Gate()
+
+    def fail(stall: dromon.Stall) -> None:
+        reports(stall)
+        raise error
+
+    async with (
+        dromon.open_pool(1, stall_after=SOON, on_stall=fail) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(pool.run_sync, gate.block)
+        await reports.wait_for(1)
+        gate.open()
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [error]
+
+
+def test_an_asynchronous_callback_is_refused_at_the_call() -> None:
+    async def on_stall(stall: dromon.Stall) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="on_stall must be a sync function"):
+        dromon.open_pool(1, stall_after=1, on_stall=on_stall)

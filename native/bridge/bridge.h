@@ -100,7 +100,7 @@ extern const dromon_ops bridge_worker_ops;
 /* Whether another thread has asked the one that holds the GIL, which the caller does, to let it go. */
 bool bridge_gil_is_wanted(void);
 
-/* For dromon_pool_config's `on_stall`; the argument is a Python callable. */
-void bridge_on_stall(void *callback, uint32_t worker, uint64_t running_ns);
+/* For dromon_pool_config's `on_stall`; the argument is a Python callable of the main interpreter. */
+void bridge_on_stall(void *callback, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
 
 #endif

@@ -192,7 +192,7 @@ PyDoc_STRVAR(unwrap_doc, "unwrap($self, /)\n--\n\n"
 static PyObject *unwrap_status(int32_t status) {
   if (status >= 0)
     return PyLong_FromLong(status);
-  errno = -status;
+  errno = status == INT32_MIN ? INT32_MAX : -status;
   return PyErr_SetFromErrno(PyExc_OSError);
 }
 

@@ -14,7 +14,7 @@ PyDoc_STRVAR(
     stall_hook_doc,
     "stall_hook(callback, /)\n--\n\n"
     "Return the addresses for dromon_pool_config's `on_stall` and `on_stall_arg`: to call\n"
-    "callback(worker, seconds), which must live as long as the pool.");
+    "callback(worker, began_ns, seconds), which must live as long as the pool.");
 
 static PyObject *stall_hook(PyObject *Py_UNUSED(module), PyObject *callback) {
   return Py_BuildValue("(NN)", PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_on_stall),

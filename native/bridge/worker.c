@@ -89,11 +89,12 @@ static bool interpreter_is_ending(void) {
 #endif
 }
 
-void bridge_on_stall(void *callback, uint32_t worker, uint64_t running_ns) {
+void bridge_on_stall(void *callback, uint32_t worker, uint64_t began_ns, uint64_t running_ns) {
   if (interpreter_is_ending())
     return;
   PyGILState_STATE gil = PyGILState_Ensure();
-  PyObject *result = PyObject_CallFunction(callback, "Id", worker, (double)running_ns / 1e9);
+  PyObject *result = PyObject_CallFunction(callback, "IKd", worker, (unsigned long long)began_ns,
+                                           (double)running_ns / 1e9);
   if (result == NULL)
     PyErr_WriteUnraisable(callback);
   Py_XDECREF(result);

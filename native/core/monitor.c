@@ -20,7 +20,7 @@ static void report(struct monitor *monitor, uint32_t index, uint64_t began, uint
   monitor->reported[index] = began;
   store_relaxed(&monitor->stalls, monitor->stalls + 1); /* relaxed: a count, of one writer */
   if (monitor->on_stall != NULL)
-    monitor->on_stall(monitor->on_stall_arg, index, now - began);
+    monitor->on_stall(monitor->on_stall_arg, index, began, now - began);
 }
 
 /* Reports what is due, and returns when to look again. */

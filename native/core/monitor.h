@@ -16,7 +16,7 @@ struct monitor {
   struct thread thread;
   dromon_pool *pool;
   uint64_t stall_ns; /* 0: there is no monitor */
-  void (*on_stall)(void *arg, uint32_t worker, uint64_t running_ns);
+  void (*on_stall)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
   void *on_stall_arg;
   uint64_t *reported; /* for each worker: the began_ns of the task that was reported last */
   uint32_t stop;      /* futex: 1 when it is to end */

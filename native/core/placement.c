@@ -34,7 +34,7 @@ int placement_apply(const dromon_placement *placement, uint32_t worker) {
     const uint64_t *cpus = placement->cpus + (size_t)worker * placement->cpu_words;
     result = os_set_affinity(cpus, placement->cpu_words * sizeof *cpus);
   }
-  if (result == 0 && placement->policy != SCHED_OTHER)
+  if (result == 0 && placement->policy >= 0)
     result = os_set_scheduler(placement->policy);
   if (result == 0 && placement->nice != 0)
     result = os_add_nice(placement->nice);

@@ -95,6 +95,7 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
       .ops = config->ops != NULL ? *config->ops : native_ops,
       .ops_arg = config->ops_arg,
       .native_only = config->ops == NULL,
+      .placement = {.policy = -1},
       .batch_tasks = (uint32_t)or_default(config->batch_tasks, 64),
       .batch_ns = (uint32_t)or_default(config->batch_ns, 500000),
       .worker_count = config->workers,
@@ -329,6 +330,11 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
     statistics->steals += load_relaxed(&worker->steals);
     statistics->parks += load_relaxed(&worker->parks);
   }
+}
+
+uint64_t dromon_pool_read_began(dromon_pool *pool, uint32_t index) {
+  /* Relaxed: a time, which orders nothing. */
+  return index < pool->worker_count ? load_relaxed(&pool->workers[index].began_ns) : 0;
 }
 
 int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *out) {

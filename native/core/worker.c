@@ -10,10 +10,9 @@
 enum {
   LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
   LOOKS_PER_CLOCK = 16,      /* while searching */
-  /* A task that is shorter is taken to have made no system call that changes its thread: in C, and by
-   * way of a language runtime. */
-  KEEP_STATE_AFTER_NS = 100,
-  KEEP_STATE_OF_BATCH_AFTER_NS = 500,
+  /* A native task that is shorter than the quickest system call has changed nothing of its thread; to
+   * look would take several times as long as an empty one does. */
+  SHORTEST_CHANGE_NS = 100,
 };
 
 /* Initial-exec: it fits into what libc keeps spare for such words, and is read at every submission. */
@@ -82,6 +81,8 @@ static dromon_task *find_other_way(struct worker *worker) {
 
 /* From its own deque or the injection queue, as a rule. */
 static dromon_task *find_near(struct worker *worker) {
+  if (worker->pool->forgotten)
+    return NULL;
   if (++worker->looks % LOOK_OTHER_WAY_EVERY == 0)
     return find_other_way(worker);
   dromon_task *task = deque_pop(&worker->deque);
@@ -200,13 +201,11 @@ static void count_completed(struct worker *worker, const dromon_task *task) {
 }
 
 /* The worker no longer runs the task that it began last, if any. */
-static void end(struct worker *worker, uint64_t now, uint64_t keep_state_after_ns) {
-  uint64_t began = worker->began_ns;
-  if (began == 0)
+static void end(struct worker *worker) {
+  if (worker->began_ns == 0)
     return;
   store_relaxed(&worker->began_ns, 0);
-  if (now - began >= keep_state_after_ns)
-    own_state_restore(&worker->own_state);
+  own_state_restore(&worker->own_state);
 }
 
 static void notify_posted(dromon_batch *batch) {
@@ -239,7 +238,7 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
 dromon_task *dromon_batch_next(dromon_batch *batch) {
   struct worker *worker = batch->worker;
   uint64_t now = os_now_ns();
-  end(worker, now, KEEP_STATE_OF_BATCH_AFTER_NS);
+  end(worker);
   dromon_task *task = take_next(batch, now);
   if (task == NULL)
     return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
@@ -272,7 +271,7 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   dromon_batch batch = {.worker = worker, .first = first, .tasks_left = pool->batch_tasks};
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
-  end(worker, os_now_ns(), KEEP_STATE_OF_BATCH_AFTER_NS);
+  end(worker);
   notify_posted(&batch);
 }
 
@@ -282,10 +281,11 @@ static uint64_t call_native(struct worker *worker, dromon_native_task *native, u
     return now;
   native->status = native->fn(native->arg);
   dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
-  now = os_now_ns();
-  end(worker, now, KEEP_STATE_AFTER_NS);
+  uint64_t then = os_now_ns();
+  if (then - now >= SHORTEST_CHANGE_NS)
+    end(worker);
   count_completed(worker, &native->task);
-  return now;
+  return then;
 }
 
 /* Runs native tasks, one after the other, as long as the next one at hand is native too. */
@@ -307,6 +307,7 @@ static void run_natives(struct worker *worker, void *state, dromon_task *task) {
       worker->pool->ops.drop(state, task);
     task = find_near(worker);
   } while (task != NULL && task->native);
+  end(worker);
   worker->held = task;
   dromon_port_unref(port);
 }

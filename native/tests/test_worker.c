@@ -3,6 +3,7 @@
  * their own, as Python's, are in test_pool.c.)
  */
 #include "os.h"
+#include "pool.h"
 #include "process.h"
 
 #include <dromon/dromon.h>
@@ -510,6 +511,80 @@ static void a_close_amid_trees_runs_what_was_accepted(void) {
   }
 }
 
+/* Submits one job and waits until it has run, as a callable does that wants a result. */
+static void submit_and_await(struct job *job) {
+  submit(job->others);
+  sem_post(&has_begun);
+  while (load_acquire(&job->others->native.task.state) != DROMON_TASK_DONE)
+    sleep_a_moment();
+}
+
+static void what_a_blocked_worker_submitted_does_not_wait_for_the_queue_to_run_dry(void) {
+  enum { CROWD = 64 };
+  open_pool(2);
+  struct job *jobs = jobs_make(2 + CROWD);
+  jobs[0].fn = submit_and_await;
+  jobs[0].others = &jobs[1];
+  submit(&jobs[0]);
+  await(&has_begun);
+  for (unsigned i = 0; i < CROWD; i++)
+    submit(&jobs[2 + i]);
+  unsigned back = 0; /* of those two */
+  while (back < 2) { /* whatever else comes back is queued anew, so the queue is never empty */
+    CHECK_EQ(dromon_port_wait(port, -1), 0);
+    for (dromon_task *task = dromon_port_take(port), *next; task != NULL; task = next) {
+      next = task->next;
+      struct job *job = (struct job *)task;
+      if (job < &jobs[2]) {
+        back++;
+      } else {
+        dromon_native_task_init(&job->native, run_job, job, port);
+        submit(job);
+      }
+    }
+  }
+  CHECK_EQ(jobs[1].runs, 1);
+  CHECK_EQ(statistics().steals, 1);
+  CHECK_EQ(close_pool(), CROWD);
+  free(jobs);
+}
+
+/* ---- Searching ------------------------------------------------------------------------------ */
+
+static void at_most_half_of_the_workers_search(void) {
+  enum { WORKERS = 4 };
+  dromon_pool_config config = config_of(WORKERS);
+  config.search_ns = 1000000000;
+  open_configured(config);
+  uint64_t searchers, sleepers;
+  do { /* at first all have run dry at once */
+    uint64_t word = load_relaxed(&pool->eventcount.word);
+    searchers = word >> 48;
+    sleepers = word >> 32 & 0xffff;
+    CHECK_THAT(searchers, <=, WORKERS / 2);
+  } while (searchers < WORKERS / 2 || sleepers < WORKERS / 2);
+  CHECK_EQ(close_pool(), 0);
+}
+
+static void open_on_one_processor(void) {
+  uint64_t cpus[PLACEMENT_CPU_WORDS] = {0};
+  int bytes = os_get_affinity(cpus, sizeof cpus);
+  bool found = false;
+  for (size_t i = 0; i < PLACEMENT_CPU_WORDS; i++) {
+    cpus[i] = found ? 0 : cpus[i] & -cpus[i]; /* the lowest bit */
+    found = found || cpus[i] != 0;
+  }
+  CHECK_EQ(os_set_affinity(cpus, (size_t)bytes), 0);
+  open_pool(2);
+  for (unsigned i = 0; i < 2; i++)
+    CHECK_EQ(pool->workers[i].search.longest_ns, 0);
+  CHECK_EQ(close_pool(), 0);
+}
+
+static void on_one_processor_nobody_searches(void) {
+  CHECK_EQ(run_in_child(open_on_one_processor), 0);
+}
+
 /* ---- Stalls --------------------------------------------------------------------------------- */
 
 static struct {
@@ -518,9 +593,10 @@ static struct {
   pid_t tid;
 } stall;
 
-static void note_stall(void *arg, uint32_t worker, uint64_t running_ns) {
+static void note_stall(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns) {
   CHECK_EQ((uintptr_t)arg, (uintptr_t)&stall);
   CHECK_THAT(worker, <, 2);
+  CHECK_EQ(dromon_pool_read_began(pool, worker), began_ns);
   store_relaxed(&stall.running_ns, running_ns);
   store_relaxed(&stall.tid, os_gettid());
   fetch_add_acq_rel(&stall.reports, 1);
@@ -665,10 +741,14 @@ int main(void) {
   RUN(a_worker_that_submits_never_meets_a_full_queue);
   RUN(injected_work_does_not_wait_for_a_chain_of_own_work_to_end);
   RUN(the_oldest_own_work_does_not_wait_for_a_chain_of_newer_to_end);
+  RUN(what_a_blocked_worker_submitted_does_not_wait_for_the_queue_to_run_dry);
   RUN(close_runs_what_lies_in_deques);
   RUN(a_closed_pool_refuses_its_own_workers);
   RUN(random_trees_of_tasks_run_once_each);
   RUN(a_close_amid_trees_runs_what_was_accepted);
+  RUN(at_most_half_of_the_workers_search);
+  if (!UNDER_TSAN)
+    RUN(on_one_processor_nobody_searches);
   RUN(a_task_that_runs_too_long_is_reported_once_on_a_thread_of_its_own);
   RUN(what_a_task_changed_of_its_thread_the_next_one_finds_restored);
   RUN(workers_are_placed_as_asked_for);

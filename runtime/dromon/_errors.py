@@ -27,11 +27,10 @@ class SpawnError(OSError):
     """
 
     @classmethod
-    def from_errno(cls, code: int, attempt: str) -> SpawnError:
+    def from_errno(cls, code: int, attempt: str, hint: str | None = None) -> SpawnError:
+        hint = hint or _HINTS.get(code)
         reason = f"{attempt}: {os.strerror(code)}"
-        if code in _HINTS:
-            reason += f"; {_HINTS[code]}"
-        return cls(code, reason)
+        return cls(code, reason if hint is None else f"{reason}; {hint}")
 
 
 _HINTS = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import reprlib
 from _ctypes import CFuncPtr
+from numbers import Integral
 
 from ._native import ffi
 
@@ -15,8 +17,8 @@ _POINTER_KINDS = ("pointer", "array", "function")
 def function_address(fn: object) -> int:
     """Return the address of a C function given in one of the ways of `dromon.Pool.run_native`."""
     address: object = None
-    if isinstance(fn, int) and not isinstance(fn, bool):
-        address = fn
+    if isinstance(fn, Integral) and not isinstance(fn, bool):
+        address = int(fn)
     elif isinstance(fn, ffi.CData) and ffi.typeof(fn).kind in _POINTER_KINDS:
         address = int(ffi.cast("uintptr_t", fn))
     elif isinstance(fn, CFuncPtr):
@@ -37,10 +39,11 @@ def argument_address(arg: object) -> tuple[int, object]:
     """Return the address that a C function gets for `arg`, and what must live until it ends."""
     if arg is None:
         return 0, None
-    if isinstance(arg, int) and not isinstance(arg, bool):
-        if not 0 <= arg < 1 << 64:
-            raise ValueError(f"arg must be an address, not {arg}")
-        return arg, None
+    if isinstance(arg, Integral) and not isinstance(arg, bool):
+        number = int(arg)
+        if not 0 <= number < 1 << 64:
+            raise ValueError(f"arg must be an address, not {number}")
+        return number, None
     if isinstance(arg, ffi.CData):
         if ffi.typeof(arg).kind not in _POINTER_KINDS:
             raise TypeError(f"arg must be a pointer or an array, not {arg!r}")
@@ -53,7 +56,7 @@ def argument_address(arg: object) -> tuple[int, object]:
         buffer = ffi.from_buffer(arg)
     except (TypeError, ValueError, BufferError):
         raise TypeError(
-            "arg must be a pointer of cffi or ctypes, a ctypes object, a contiguous buffer, an"
-            f" address or None, not {arg!r}"
+            "arg must be a pointer of cffi or ctypes, a ctypes object, a C-contiguous buffer, an"
+            f" address or None, not {reprlib.repr(arg)} ({type(arg).__name__})"
         ) from None
     return int(ffi.cast("uintptr_t", buffer)), buffer

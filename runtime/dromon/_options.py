@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import faulthandler
-import math
+import inspect
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 import attrs
 
@@ -26,6 +26,9 @@ SPAWN_VARIABLE: Final = "DROMON_SPAWN"
 QUEUE_CAPACITY_MAX: Final = 1 << 20
 SIZE_MAX: Final = 1 << 40  # bytes of a stack or a guard; the address space ends soon after
 
+SECONDS_MAX: Final = 10**9  # thirty years
+AS_OPENER: Final = -1  # the scheduling policy of the thread that opens the pool
+
 SPAWN_NAMES: Final = {
     "clone3": lib.DROMON_SPAWN_CLONE3,
     "clone": lib.DROMON_SPAWN_CLONE,
@@ -43,7 +46,7 @@ class PoolOptions:
     guard_size: int = 0
     affinity: tuple[frozenset[int], ...] | None = None
     nice: int = 0
-    sched_policy: int = os.SCHED_OTHER
+    sched_policy: int = AS_OPENER
     stall_after: float | None = None
     on_stall: Callable[[Stall], object] | None = None
 
@@ -70,6 +73,8 @@ def check_options(
         )
     if on_stall is not None and not callable(on_stall):
         raise TypeError(f"on_stall must be callable or None, not {on_stall!r}")
+    if inspect.iscoroutinefunction(on_stall):
+        raise TypeError(f"on_stall must be a sync function, not {on_stall!r}")
     if on_stall is not None and stall_after is None:
         raise ValueError("on_stall needs stall_after, the seconds after which a call has stalled")
     return PoolOptions(
@@ -131,13 +136,15 @@ def _check_capacity(capacity: int | None) -> int:
 def _check_affinity(affinity: Iterable[int | Iterable[int]]) -> tuple[frozenset[int], ...]:
     try:
         entries = tuple(
-            frozenset([entry] if isinstance(entry, int) else map(operator.index, entry))
+            frozenset(map(operator.index, [entry] if isinstance(entry, SupportsIndex) else entry))
             for entry in affinity
         )
     except TypeError:
         raise TypeError(
             f"affinity must have a CPU or a set of CPUs for each worker, not {affinity!r}"
         ) from None
+    if not entries:
+        raise ValueError("affinity must have an entry for each worker, and has none")
     for entry in entries:
         if not entry:
             raise ValueError("affinity must not have an empty set of CPUs")
@@ -147,16 +154,14 @@ def _check_affinity(affinity: Iterable[int | Iterable[int]]) -> tuple[frozenset[
 
 
 def _check_policy(policy: int | None) -> int:
-    allowed = {None: os.SCHED_OTHER} | {
-        each: each for each in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE)
-    }
-    try:
-        return allowed[policy]
-    except (KeyError, TypeError):
+    if policy is None:
+        return AS_OPENER
+    if policy not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
         raise ValueError(
             "sched_policy must be os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE or None,"
             f" not {policy!r}"
-        ) from None
+        )
+    return policy
 
 
 def _check_seconds(name: str, seconds: float) -> float:
@@ -164,8 +169,8 @@ def _check_seconds(name: str, seconds: float) -> float:
         number = float(seconds)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
-    if not 1e-3 <= number < math.inf:
-        raise ValueError(f"{name} must be at least 0.001 seconds and finite, not {number}")
+    if not 1e-3 <= number <= SECONDS_MAX:
+        raise ValueError(f"{name} must be from 0.001 to {SECONDS_MAX} seconds, not {number}")
     return number
 
 
@@ -198,6 +203,17 @@ def _placement(options: PoolOptions, keep_alive: list[Any]) -> Any:
     return placement
 
 
+def _hint(code: int) -> str | None:
+    """What to do where the error alone does not tell."""
+    if code == errno.EPERM and lib.dromon_clone3_probe() != -errno.EPERM:
+        return "a sandbox or a missing capability (CAP_SYS_NICE) forbids the placement asked for"
+    if code == errno.ENOSYS and SPAWN_VARIABLE in os.environ:
+        return (
+            f"the way to make threads that {SPAWN_VARIABLE} asks for cannot be had here: unset it"
+        )
+    return None
+
+
 def open_core(
     options: PoolOptions, worker_table: tuple[int, int], stall_hook: tuple[int, int] | None
 ) -> Any:
@@ -215,9 +231,10 @@ def open_core(
     config.placement = _placement(options, keep_alive)
     if usable_cpus() == 1:  # by its control groups' quota, too, of which the core knows nothing
         config.search_ns = lib.DROMON_SEARCH_NEVER
-    if options.stall_after is not None and stall_hook is not None:
+    if options.stall_after is not None:
         config.stall_ns = int(options.stall_after * 1e9)
-        config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t)", stall_hook[0])
+    if stall_hook is not None:
+        config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t, uint64_t)", stall_hook[0])
         config.on_stall_arg = ffi.cast("void *", stall_hook[1])
     if faulthandler.is_enabled():
         lib.dromon_overflow_report_install()  # before faulthandler's, which then comes in its turn
@@ -230,5 +247,6 @@ def open_core(
             f" {', '.join(str(sorted(entry)) for entry in options.affinity)}",
         )
     if result < 0:
-        raise SpawnError.from_errno(-result, f"cannot start {options.workers} workers")
+        workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
+        raise SpawnError.from_errno(-result, f"cannot start {workers}", _hint(-result))
     return ffi.gc(core[0], lib.dromon_pool_unref)

@@ -48,7 +48,7 @@ class Pool:
     _bridge: Any  # _bridge.Pool, or _PoolOfTheParent after a fork
     _workers: int
     _joined: bool
-    _on_stall: Callable[[int, float], object] | None  # kept alive for the monitor
+    _on_stall: Callable[[int, int, float], object] | None  # kept alive for the monitor
 
     @classmethod
     def _open(cls, options: PoolOptions, port: Port | None = None) -> Pool:
@@ -66,10 +66,14 @@ class Pool:
         _open_pools.add(pool)
         return pool
 
-    def _stall_hook(self, options: PoolOptions, port: Port) -> Callable[[int, float], object]:
-        def stalled(index: int, seconds: float) -> None:
+    def _stall_hook(self, options: PoolOptions, port: Port) -> Callable[[int, int, float], object]:
+        def stalled(index: int, began: int, seconds: float) -> None:
             worker = read_worker(self._core, index)
-            note_stall(port, options.on_stall, worker.name, worker.tid, seconds)
+
+            def goes_on() -> bool:
+                return bool(lib.dromon_pool_read_began(self._core, index) == began)
+
+            note_stall(port, options.on_stall, worker.name, worker.tid, seconds, goes_on)
 
         return stalled
 
@@ -140,7 +144,7 @@ class Pool:
           fn: The function: a function pointer of cffi (``ffi.addressof(lib, "work")``), a ctypes
               function, a compiled numba ``cfunc``, or an address.
           arg: What it gets: a pointer or an array of cffi; a pointer of ctypes, or the address of
-              any other ctypes object; the memory of an object with a contiguous buffer (`bytes`,
+              any other ctypes object; the memory of an object with a C-contiguous buffer (`bytes`,
               `bytearray`, an array of NumPy); an address; or NULL for None. It is kept alive until
               the function has ended, in whatever way the call ends.
           abandon_on_cancel (bool): As for `run_sync`.
@@ -247,14 +251,16 @@ def open_pool(
       nice (int): Added to the nice value of each worker: with 5, say, the event loop gets the CPU
           before them. Below 0 only with the right to do so. See :manpage:`nice(2)`.
       sched_policy (int | None): `os.SCHED_OTHER`, `os.SCHED_BATCH` (workers that wake up do not
-          pre-empt the event loop) or `os.SCHED_IDLE`; see :manpage:`sched(7)`.
-      stall_after (float | None): Seconds, at least 0.001, after which a running call counts as
+          pre-empt the event loop) or `os.SCHED_IDLE`; see :manpage:`sched(7)`. By default that of
+          the thread that opens the pool.
+      stall_after (float | None): Seconds, from 0.001 to 1e9, after which a running call counts as
           stalled, see `PoolStatistics`, and is reported once. By default none is.
       on_stall (Callable[[Stall], object] | None): Called in the current trio run with a `Stall` for
           each stalled call, soon after. By default a warning goes to the logger ``dromon``.
 
     What a call changes of its worker's CPU affinity, thread name or signal mask is changed back
-    before the next call, unless it took less than a microsecond, as only a C function can.
+    before the next call. (In a series of native calls, those that take less than 100 ns are not
+    looked at one by one.) So is a change from outside, as by ``taskset``.
 
     Raises:
       ValueError: An argument is out of range.

@@ -27,13 +27,17 @@ class Stall:
       worker (str): The name of the worker that runs it.
       tid (int): The worker's kernel thread id.
       seconds (float): How long the call had run.
+      ended (bool): Whether it had ended before its stack could be looked at, for which the
+          interpreter was needed.
       stack (traceback.StackSummary): Where the call was in its Python code, outermost frame first;
-          empty for a native task. ``"".join(stall.stack.format())`` is as in a traceback.
+          empty for a native task, and if the call had ended. ``"".join(stall.stack.format())`` is
+          as in a traceback.
     """
 
     worker: str
     tid: int
     seconds: float
+    ended: bool
     stack: traceback.StackSummary
 
 
@@ -43,9 +47,13 @@ def note_stall(
     name: str,
     tid: int,
     seconds: float,
+    goes_on: Callable[[], bool],
 ) -> None:
     """Look at a worker that stalls, on the monitor thread, and leave the rest to the trio run."""
-    stall = Stall(name, tid, seconds, _stack_of(tid))
+    stack = _stack_of(tid)
+    # Asked afterwards: if it is the same call still, it was while its stack was looked at.
+    ended = not goes_on()
+    stall = Stall(name, tid, seconds, ended, traceback.StackSummary() if ended else stack)
     port.post(partial(_report, stall, on_stall))
 
 
@@ -62,15 +70,16 @@ def _stack_of(tid: int) -> traceback.StackSummary:
 
 def _report(stall: Stall, on_stall: Callable[[Stall], object] | None) -> None:
     if on_stall is None:
+        where = "".join(stall.stack.format()) or "  (no Python code)\n"
         logger.warning(
-            "a call on %s (thread %d) has run for %.3f s so far; it is at\n%s",
+            "a call on %s (thread %d) has run for %.3f s%s",
             stall.worker,
             stall.tid,
             stall.seconds,
-            "".join(stall.stack.format()) or "  (no Python code)\n",
+            ", and ended soon after" if stall.ended else f" so far; it is at\n{where}",
         )
         return
     try:
         on_stall(stall)
-    except Exception:
+    except BaseException:  # out of a system task it would end the whole run as an internal error
         logger.exception("on_stall=%r failed", on_stall)

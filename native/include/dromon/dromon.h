@@ -89,7 +89,8 @@ DROMON_API int dromon_task_is_withdrawn(const dromon_task *task);
 struct dromon_port;
 
 /* A C function as a task: a worker calls fn(arg) and posts the task to `port`. Each one that was
- * accepted comes back through its port exactly once, a withdrawn one too; until then the record, what
+ * accepted comes back through its port exactly once (a withdrawn one too, unless dromon_pool_withdraw
+ * returned 1); until then the record, what
  * `arg` points to and the submitter's reference to the port must stay. */
 typedef struct dromon_native_task {
   dromon_task task;     /* first, so that a task that dromon_port_take gives is its record */
@@ -173,8 +174,9 @@ typedef struct dromon_placement {
   const uint64_t *cpus; /* for each worker `cpu_words` words, bit n of word w for CPU 64 * w + n.
                              NULL: any CPU that the opening thread may use */
   uint32_t cpu_words;
-  int32_t nice;   /* added to the opening thread's nice value, see nice(2) */
-  int32_t policy; /* SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, see sched(7) */
+  int32_t nice; /* added to the opening thread's nice value, see nice(2) */
+  int32_t
+      policy; /* SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, see sched(7). -1: as the opening thread */
 } dromon_placement;
 
 typedef struct dromon_pool_config {
@@ -197,7 +199,7 @@ typedef struct dromon_pool_config {
   uint64_t stall_ns; /* a task that runs longer than this counts as stalled. 0: none does */
   /* Called once for each stalled task while it runs, on a thread that exists for this alone (so it
    * may wait for a lock of the language runtime, but later stalls wait with it). NULL: none is. */
-  void (*on_stall)(void *arg, uint32_t worker, uint64_t running_ns);
+  void (*on_stall)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
   void *on_stall_arg;
 } dromon_pool_config;
 
@@ -234,7 +236,8 @@ DROMON_API int dromon_pool_submit_wait(dromon_pool *pool, dromon_task *task, int
 
 /* For the submitter: takes back a task that no worker has started; it will never run. -EBUSY if one
  * has. 1: nothing points at the task any more. 0: a worker will still come across it, and then let go
- * of it (dromon_task_is_withdrawn) or, if it is native, post it to its port. */
+ * of it (dromon_task_is_withdrawn) or, if it is native, post it to its port; the record must stay until
+ * this has returned. A submitter that sleeps in dromon_pool_submit_wait goes on as if accepted. */
 DROMON_API int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task);
 
 /* Refuses later submissions. The workers run all that was accepted, then end; `last`, unless NULL,
@@ -281,6 +284,11 @@ typedef struct dromon_worker {
       stack_used; /* bytes of the stack that were ever used, by whole pages. Too few if the system
                           has swapped out the lowest ones */
 } dromon_worker;
+
+/* When the task that worker `index` of an open pool runs began, in CLOCK_MONOTONIC's nanoseconds; 0 if it
+ * runs none. Two tasks of a worker do not begin at the same time: who finds the same answer again knows
+ * that it is still the same task. */
+DROMON_API uint64_t dromon_pool_read_began(dromon_pool *pool, uint32_t index);
 
 /* Describes worker `index` of an open pool: 0, or -EINVAL. */
 DROMON_API int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *worker);
