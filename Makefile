@@ -4,6 +4,8 @@
 #   make test     all tests: C (plain and under sanitizers) and Python
 #   make models   the models of the protocols, checked exhaustively (needs spin)
 #   make cross    the core for aarch64, with every warning an error, and its threads under qemu-user
+#   make test-arm64                in a machine that qemu emulates, with Debian's arm64 kernel
+#   make test-debian SUITE=trixie  with glibc and the Pythons of another Debian
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
 #   make bench    the core alone beside its floors, then calls beside trio's threads
@@ -19,7 +21,7 @@ BIN = $(VENV)/bin
 RUN = PATH="$(abspath $(BIN)):$$PATH"
 C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch] benchmarks/native/*.[ch])
 
-.PHONY: demo test test-c test-valgrind test-python cross models lint format bench docs clean
+.PHONY: demo test test-c test-valgrind test-python test-arm64 test-debian cross models lint format bench docs clean
 
 demo: $(VENV)/installed
 	$(RUN) python -m dromon demo
@@ -38,11 +40,18 @@ test-valgrind: build/test/build.ninja
 test-python: $(VENV)/installed
 	$(RUN) python -m pytest
 
+# These take minutes, and more to set up; see tests/systems/README.md.
+test-arm64: $(VENV)/installed
+	$(RUN) tests/systems/arm64
+
+test-debian:
+	tests/systems/debian $(SUITE)
+
 models:
 	native/models/check.sh
 
-# Needs aarch64-linux-gnu-gcc and qemu-aarch64. Only the tests of what differs between processors: how
-# threads are made.
+# Needs aarch64-linux-gnu-gcc and qemu-aarch64. The tests are those of what differs between processors
+# and is not a test of the kernel itself, which qemu-user stands in for.
 cross: build/aarch64/build.ninja
 	$(RUN) meson test -C build/aarch64 --print-errorlogs stack 'thread-*' bare_thread
 

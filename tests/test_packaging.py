@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
 import dromon
+from dromon import _platform
 
 ROOT = Path(__file__).parent.parent
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
@@ -186,6 +188,15 @@ def test_every_declaration_of_the_header_is_there_for_cffi() -> None:
         assert callable(getattr(lib, name))
     for name in re.findall(r"^  (DROMON_\w+)", header, re.MULTILINE):
         assert isinstance(getattr(lib, name), int)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_both_processors_with_assembly_are_accepted(
+    machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    _platform.check()
+    assert (ROOT / "native/core/arch" / f"{machine}.S").exists()
 
 
 def test_the_version_is_the_one_that_is_installed() -> None:
