@@ -589,6 +589,8 @@ static void on_one_processor_nobody_searches(void) {
 
 static struct {
   unsigned reports;
+  uint32_t worker;
+  uint64_t began_ns;
   uint64_t running_ns;
   pid_t tid;
 } stall;
@@ -596,7 +598,8 @@ static struct {
 static void note_stall(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns) {
   CHECK_EQ((uintptr_t)arg, (uintptr_t)&stall);
   CHECK_THAT(worker, <, 2);
-  CHECK_EQ(dromon_pool_read_began(pool, worker), began_ns);
+  store_relaxed(&stall.worker, worker);
+  store_relaxed(&stall.began_ns, began_ns);
   store_relaxed(&stall.running_ns, running_ns);
   store_relaxed(&stall.tid, os_gettid());
   fetch_add_acq_rel(&stall.reports, 1);
@@ -620,6 +623,8 @@ static void a_task_that_runs_too_long_is_reported_once_on_a_thread_of_its_own(vo
     CHECK_EQ(load_acquire(&stall.reports), round);
     CHECK_EQ(statistics().stalls, round);
     CHECK_THAT(load_relaxed(&stall.running_ns), >=, STALL_NS);
+    uint64_t began_ns = dromon_pool_read_began(pool, load_relaxed(&stall.worker));
+    CHECK_EQ(began_ns, load_relaxed(&stall.began_ns)); /* it is still that task */
     for (uint32_t i = 0; i < 2; i++) {
       dromon_worker worker;
       CHECK_EQ(dromon_pool_read_worker(pool, i, &worker), 0);
