@@ -52,16 +52,27 @@ void own_state_note(struct own_state *state) {
   os_get_name(state->name);
 }
 
-void own_state_restore(struct own_state *state) {
+enum { /* at least: the system call itself, and reading the clock around the task */
+       MASK_CHANGE_NS = 60,
+       CPUS_CHANGE_NS = 150,
+       NAME_CHANGE_NS = 1000,
+};
+
+void own_state_restore(struct own_state *state, uint64_t task_ns) {
   /* Compared first: reading is cheaper than writing, and a change is rare. */
   struct own_state now;
-  own_state_note(&now);
-  if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0) {
-    os_set_affinity(state->cpus, state->cpu_bytes);
-    note_cpus(state);
-  }
-  if (now.signal_mask != state->signal_mask)
+  if (task_ns >= MASK_CHANGE_NS && os_get_blocked_signals() != state->signal_mask)
     os_set_blocked_signals(state->signal_mask);
-  if (strcmp(now.name, state->name) != 0)
-    os_set_name(state->name);
+  if (task_ns >= CPUS_CHANGE_NS) {
+    note_cpus(&now);
+    if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0) {
+      os_set_affinity(state->cpus, state->cpu_bytes);
+      note_cpus(state);
+    }
+  }
+  if (task_ns >= NAME_CHANGE_NS) {
+    os_get_name(now.name);
+    if (strcmp(now.name, state->name) != 0)
+      os_set_name(state->name);
+  }
 }

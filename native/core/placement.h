@@ -32,6 +32,10 @@ struct own_state {
  * same; what the kernel does not give back (a CPU that was taken from the control group) is not asked
  * for again. */
 void own_state_note(struct own_state *state);
-void own_state_restore(struct own_state *state);
+
+/* After a task that took so many nanoseconds. Reading takes three system calls, of which each is left
+ * out where the task was too short to have made the one that changes what it reads; that of the name,
+ * which is for people to read, is left out a little longer. */
+void own_state_restore(struct own_state *state, uint64_t task_ns);
 
 #endif

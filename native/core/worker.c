@@ -10,9 +10,6 @@
 enum {
   LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
   LOOKS_PER_CLOCK = 16,      /* while searching */
-  /* A native task that is shorter than the quickest system call has changed nothing of its thread; to
-   * look would take several times as long as an empty one does. */
-  SHORTEST_CHANGE_NS = 100,
 };
 
 /* Initial-exec: it fits into what libc keeps spare for such words, and is read at every submission. */
@@ -200,12 +197,13 @@ static void count_completed(struct worker *worker, const dromon_task *task) {
     count_one(&worker->completed);
 }
 
-/* The worker no longer runs the task that it began last, if any. */
-static void end(struct worker *worker) {
+/* The worker no longer runs the task that it began last, if any. UINT64_MAX: what it took is not known,
+ * since a language runtime was around it. */
+static void end(struct worker *worker, uint64_t task_ns) {
   if (worker->began_ns == 0)
     return;
   store_relaxed(&worker->began_ns, 0);
-  own_state_restore(&worker->own_state);
+  own_state_restore(&worker->own_state, task_ns);
 }
 
 static void notify_posted(dromon_batch *batch) {
@@ -238,7 +236,7 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
 dromon_task *dromon_batch_next(dromon_batch *batch) {
   struct worker *worker = batch->worker;
   uint64_t now = os_now_ns();
-  end(worker);
+  end(worker, UINT64_MAX);
   dromon_task *task = take_next(batch, now);
   if (task == NULL)
     return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
@@ -271,7 +269,7 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   dromon_batch batch = {.worker = worker, .first = first, .tasks_left = pool->batch_tasks};
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
-  end(worker);
+  end(worker, UINT64_MAX);
   notify_posted(&batch);
 }
 
@@ -279,13 +277,13 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
 static uint64_t call_native(struct worker *worker, dromon_native_task *native, uint64_t now) {
   if (!begin(worker, &native->task, now))
     return now;
+  uint64_t called = os_now_ns(); /* anew: to begin it may have had to fetch its record from afar */
   native->status = native->fn(native->arg);
+  now = os_now_ns();
+  end(worker, now - called);
   dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
-  uint64_t then = os_now_ns();
-  if (then - now >= SHORTEST_CHANGE_NS)
-    end(worker);
   count_completed(worker, &native->task);
-  return then;
+  return now;
 }
 
 /* Runs native tasks, one after the other, as long as the next one at hand is native too. */
@@ -307,7 +305,6 @@ static void run_natives(struct worker *worker, void *state, dromon_task *task) {
       worker->pool->ops.drop(state, task);
     task = find_near(worker);
   } while (task != NULL && task->native);
-  end(worker);
   worker->held = task;
   dromon_port_unref(port);
 }

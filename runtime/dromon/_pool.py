@@ -259,8 +259,8 @@ def open_pool(
           each stalled call, soon after. By default a warning goes to the logger ``dromon``.
 
     What a call changes of its worker's CPU affinity, thread name or signal mask is changed back
-    before the next call. (In a series of native calls, those that take less than 100 ns are not
-    looked at one by one.) So is a change from outside, as by ``taskset``.
+    before the next call; only the name that a C function of less than a microsecond gave its thread
+    may stay a while. So is a change from outside, as by ``taskset``.
 
     Raises:
       ValueError: An argument is out of range.
