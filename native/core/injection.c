@@ -1,4 +1,4 @@
-/* injection.c - see injection.h. */
+/* injection.c - see injection.h, and injection.md, whose event names the comments here use. */
 #include "injection.h"
 
 #include "os.h"
@@ -77,10 +77,10 @@ static dromon_task *take_first(struct injection *injection) {
 static bool move_first(struct injection *injection) {
   dromon_task *task = injection->first;
   dromon_task *next = task->next;
-  /* First: once in the ring the task is its taker's. acq_rel, pairs with injection_await_room. */
+  /* Move. First: once in the ring the task is its taker's. acq_rel, pairs with Sleep. */
   uint32_t waiting = exchange_acq_rel(&task->waiting, OUTSIDE);
   if (!ring_push(&injection->ring, task)) {
-    /* A submitter that saw it OUTSIDE meanwhile has gone on a little early, which harms nobody. */
+    /* Stay. A submitter that saw it OUTSIDE meanwhile has gone on a little early, which harms nobody. */
     store_relaxed(&task->waiting, waiting);
     return false;
   }
@@ -123,11 +123,10 @@ int injection_await_room(struct injection *injection, dromon_task *task, int64_t
   uint64_t deadline = timeout_ns < 0 ? OS_NO_DEADLINE : os_now_ns() + (uint64_t)timeout_ns;
   uint32_t waiting = WAITS;
   int result = 0;
-  /* acq_rel, pairs with move_first: either it sees that this thread sleeps, or we that it moved. */
+  /* Sleep. acq_rel, pairs with Move: either it sees that this thread sleeps, or we that it moved. */
   if (!cas_acq_rel(&task->waiting, &waiting, SLEEPS))
     return 0;
-  /* OUTSIDE once is enough, and is not asked for again: move_first may have had to put SLEEPS back, and
-   * the task must then stay in line. */
+  /* OUTSIDE once is enough, and is not asked for again: it may be the moment before a Stay. */
   while (load_acquire(&task->waiting) == SLEEPS) {
     result = os_futex_wait_until(&task->waiting, SLEEPS, deadline);
     if (result == -ETIMEDOUT || result == -EINTR)

@@ -6,6 +6,8 @@
  * moved. The list needs no memory of its own (tasks are linked by their own fields), a task in it can
  * be taken out again, and as long as it is not empty new tasks queue behind it: order is kept, but for
  * tasks that are pushed at the same moment, or behind a push that was preempted half-way.
+ *
+ * Who sleeps for room, how it is woken, and why not in vain, is in injection.md.
  */
 #ifndef DROMON_CORE_INJECTION_H
 #define DROMON_CORE_INJECTION_H

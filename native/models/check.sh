@@ -87,4 +87,11 @@ rejected close EXIT_BEFORE_PUBLISH
 rejected close OWN_DEQUE_FORGOTTEN
 rejected close LEAVE_IN_TWO_STEPS
 
+holds room room
+rejected room LOOK_TWICE
+rejected room SLEEP_WITHOUT_COMPARE
+rejected room MOVE_WITHOUT_WAKE
+rejected room REMOVE_WITHOUT_WAKE
+rejected room GIVE_UP_WITHOUT_ASKING
+
 exit $((failures > 0))

@@ -176,6 +176,10 @@ class Pool:
         room; a worker of this pool never waits. In a trio task use `run_sync` instead: waiting here
         would hold up the loop.
 
+        Args:
+          fn (Callable): What to call, on a worker and in a copy of the current context.
+          *args: Its arguments.
+
         Returns:
           A future. Its ``cancel`` keeps the call from running if no worker has started it.
 
@@ -197,6 +201,13 @@ class Pool:
           QueueFull: The queue is full; the call was not queued.
           ClosedPoolError: The pool is closed.
           TypeError: ``fn`` is not callable.
+
+        Example::
+
+            try:
+                future = pool.submit_nowait(resize, image)
+            except dromon.QueueFull:
+                return "busy, come again"
         """
         return self._start(fn, args, wait=False)
 
@@ -206,7 +217,12 @@ class Pool:
         return future
 
     def statistics(self) -> PoolStatistics:
-        """Return a `PoolStatistics`: the workers, and counts of what they did."""
+        """Return a `PoolStatistics`: the workers, and counts of what they did.
+
+        Example::
+
+            print(pool.statistics().queued, "calls wait for a worker")
+        """
         return read_statistics(self._core, 0 if self._joined else self._workers)
 
     @enable_ki_protection
