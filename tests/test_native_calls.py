@@ -199,7 +199,9 @@ async def test_without_an_argument_the_function_gets_null(work: Any, pool: dromo
 async def test_an_argument_without_an_address_is_named(
     work: Any, pool: dromon.Pool, arg: object
 ) -> None:
-    with pytest.raises(TypeError, match=r"arg must be a pointer.*, not .*" + re.escape(repr(arg)[:8])):
+    with pytest.raises(
+        TypeError, match=r"arg must be a pointer.*, not .*" + re.escape(repr(arg)[:8])
+    ):
         await pool.run_native(work.is_null, arg)
 
 
