@@ -269,8 +269,8 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   dromon_batch batch = {.worker = worker, .first = first, .tasks_left = pool->batch_tasks};
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
+  notify_posted(&batch); /* first: somebody waits for it */
   end(worker, UINT64_MAX);
-  notify_posted(&batch);
 }
 
 /* Runs one native task, which began at `now`, if at all, and returns the time of its end. */
