@@ -114,8 +114,11 @@ static PyObject *pool_submit_native(PoolObject *self, PyTypeObject *defining_cla
 static int start(PoolObject *self, CallObject *call, bool wait) {
   int result = dromon_pool_submit_nowait(self->pool, &call->native.task);
   while (result == -EAGAIN && wait) {
-    Py_BEGIN_ALLOW_THREADS result = dromon_pool_submit_wait(self->pool, &call->native.task, -1);
-    Py_END_ALLOW_THREADS if (result == -EINTR) result = PyErr_CheckSignals() < 0 ? -EINTR : -EAGAIN;
+    PyThreadState *thread_state = PyEval_SaveThread();
+    result = dromon_pool_submit_wait(self->pool, &call->native.task, -1);
+    PyEval_RestoreThread(thread_state);
+    if (result == -EINTR)
+      result = PyErr_CheckSignals() < 0 ? -EINTR : -EAGAIN;
   }
   return result;
 }

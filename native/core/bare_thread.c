@@ -51,18 +51,14 @@ static int spawn(dromon_bare_thread *thread, const dromon_bare_config *config) {
   return 0;
 }
 
-static uint64_t or_default(uint64_t value, uint64_t standard) {
-  return value != 0 ? value : standard;
-}
-
 int dromon_bare_start(const dromon_bare_config *config, dromon_bare_thread **out) {
   if (config->fn == NULL || config->spawn >= DROMON_SPAWN_PTHREAD)
     return -EINVAL;
   dromon_bare_thread *thread = calloc(1, sizeof *thread);
   if (thread == NULL)
     return -ENOMEM;
-  int result = stack_map(&thread->stack, or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
-                         or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT));
+  int result = stack_map(&thread->stack, config->stack_size ?: DROMON_STACK_SIZE_DEFAULT,
+                         config->guard_size ?: DROMON_GUARD_SIZE_DEFAULT);
   if (result == 0) {
     result = spawn(thread, config);
     if (result < 0)
@@ -79,12 +75,8 @@ int32_t dromon_bare_tid(const dromon_bare_thread *thread) {
   return thread->tid;
 }
 
-static uint64_t deadline_after(int64_t timeout_ns) {
-  return timeout_ns < 0 ? OS_NO_DEADLINE : os_now_ns() + (uint64_t)timeout_ns;
-}
-
 int dromon_bare_join(dromon_bare_thread *thread, int64_t timeout_ns) {
-  uint64_t deadline_ns = deadline_after(timeout_ns);
+  uint64_t deadline_ns = os_deadline_after(timeout_ns);
   uint32_t alive;
   /* Acquire, pairs with the kernel's store at the thread's end: what it wrote is visible now. */
   while ((alive = load_acquire(&thread->alive)) != 0) {

@@ -120,7 +120,7 @@ bool injection_remove(struct injection *injection, dromon_task *task) {
 }
 
 int injection_await_room(struct injection *injection, dromon_task *task, int64_t timeout_ns) {
-  uint64_t deadline = timeout_ns < 0 ? OS_NO_DEADLINE : os_now_ns() + (uint64_t)timeout_ns;
+  uint64_t deadline = os_deadline_after(timeout_ns);
   uint32_t waiting = WAITS;
   int result = 0;
   /* Sleep. acq_rel, pairs with Move: either it sees that this thread sleeps, or we that it moved. */

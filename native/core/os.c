@@ -64,6 +64,10 @@ uint64_t os_now_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t os_deadline_after(int64_t timeout_ns) {
+  return timeout_ns < 0 ? OS_NO_DEADLINE : os_now_ns() + (uint64_t)timeout_ns;
+}
+
 size_t os_page_size(void) {
   return (size_t)sysconf(_SC_PAGESIZE);
 }

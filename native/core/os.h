@@ -34,6 +34,9 @@ pid_t os_gettid(void);
 /* Monotonic time in nanoseconds. */
 uint64_t os_now_ns(void);
 
+/* The time that is so many nanoseconds from now; OS_NO_DEADLINE if they are below 0. */
+uint64_t os_deadline_after(int64_t timeout_ns);
+
 size_t os_page_size(void);
 
 /* All of the calling thread. CPUs are a bit mask; reading gives the bytes that the kernel filled. */

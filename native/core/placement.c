@@ -4,7 +4,6 @@
 #include "os.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,10 +51,11 @@ void own_state_note(struct own_state *state) {
   os_get_name(state->name);
 }
 
-enum { /* at least: the system call itself, and reading the clock around the task */
-       MASK_CHANGE_NS = 60,
-       CPUS_CHANGE_NS = 150,
-       NAME_CHANGE_NS = 1000,
+/* At least: the system call itself, and reading the clock around the task. */
+enum {
+  MASK_CHANGE_NS = 60,
+  CPUS_CHANGE_NS = 150,
+  NAME_CHANGE_NS = 1000,
 };
 
 void own_state_restore(struct own_state *state, uint64_t task_ns) {

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,10 +49,6 @@ static int check(const dromon_pool_config *config) {
   return 0;
 }
 
-static uint64_t or_default(uint64_t value, uint64_t standard) {
-  return value != 0 ? value : standard;
-}
-
 static uint32_t longest_search_ns(const dromon_pool_config *config) {
   uint64_t cpus[PLACEMENT_CPU_WORDS] = {0};
   unsigned count = 0;
@@ -74,11 +69,12 @@ static void free_pool(dromon_pool *pool) {
 }
 
 static int make_workers(dromon_pool *pool, const dromon_pool_config *config) {
+  uint32_t search_ns = longest_search_ns(config);
   int result = 0;
   for (uint32_t i = 0; i < pool->worker_count; i++) {
     struct worker *worker = &pool->workers[i];
     *worker = (struct worker){.pool = pool, .index = i, .random = i + 1};
-    search_init(&worker->search, longest_search_ns(config));
+    search_init(&worker->search, search_ns);
     if (result == 0) /* else it is only to be as deque_destroy needs it */
       result = deque_init(&worker->deque, DEQUE_CAPACITY);
   }
@@ -96,14 +92,14 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
       .ops_arg = config->ops_arg,
       .native_only = config->ops == NULL,
       .placement = {.policy = -1},
-      .batch_tasks = (uint32_t)or_default(config->batch_tasks, 64),
-      .batch_ns = (uint32_t)or_default(config->batch_ns, 500000),
+      .batch_tasks = config->batch_tasks ?: 64,
+      .batch_ns = config->batch_ns ?: 500000,
       .worker_count = config->workers,
       .alive = config->workers,
   };
   eventcount_init(&pool->eventcount);
-  int result = injection_init(&pool->injection,
-                              or_default(config->queue_capacity, DROMON_QUEUE_CAPACITY_DEFAULT));
+  int result =
+      injection_init(&pool->injection, config->queue_capacity ?: DROMON_QUEUE_CAPACITY_DEFAULT);
   if (result < 0) {
     free(pool);
     return result;
@@ -122,8 +118,8 @@ static int start_worker(struct worker *worker, const dromon_pool_config *config)
   char name[16];
   snprintf(name, sizeof name, "dromon-%u", worker->index);
   struct thread_options options = {
-      .stack_size = or_default(config->stack_size, DROMON_STACK_SIZE_DEFAULT),
-      .guard_size = or_default(config->guard_size, DROMON_GUARD_SIZE_DEFAULT),
+      .stack_size = config->stack_size ?: DROMON_STACK_SIZE_DEFAULT,
+      .guard_size = config->guard_size ?: DROMON_GUARD_SIZE_DEFAULT,
       .name = name,
       .spawn = (enum dromon_spawn)config->spawn,
   };

@@ -60,13 +60,12 @@ async def run_call(
         raise TypeError(f"sync_fn must be callable, not {sync_fn!r}")
     if thread_name is not None:
         sync_fn = named(thread_name, sync_fn)
-    port = current_port()
     result: RetT
     if limiter is not None:
         name = getattr(sync_fn, "__qualname__", repr(sync_fn))
         submit = partial(_submit, pool, sync_fn, args)
         result = await _run_limited(submit, name, abandon, limiter)
-    elif port is None:
+    elif (port := current_port()) is None:
         result = await _run_alone(partial(_submit, pool, sync_fn, args))
     else:
         call = _submit(pool, sync_fn, args, port, current_task(), abandon)
@@ -87,10 +86,9 @@ async def run_native_call(
     address = function_address(fn)
     argument, buffer = argument_address(arg)
     submit = partial(_submit_native, pool, address, argument, (fn, arg, buffer))
-    port = current_port()
     if limiter is not None:
         status: int = await _run_limited(submit, repr(fn), abandon, limiter)
-    elif port is None:
+    elif (port := current_port()) is None:
         status = await _run_alone(submit)
     else:
         status = await wait_task_rescheduled(submit(port, current_task(), abandon).abort)
