@@ -7,14 +7,24 @@ import sysconfig
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import pytest
 import trio
 from child import check_child
-from trio.lowlevel import Abort
 
 import dromon
 from dromon import _bridge
+from dromon._port import new_port
+
+
+def submit(
+    pool: dromon.Pool, port: _bridge.Port, function: Callable[..., object], *args: object
+) -> _bridge.Call:
+    task = trio.lowlevel.current_task()
+    call = pool._bridge.call(port, task, function, args, _bridge.WAIT, None)
+    assert call.submit()
+    return call
 
 
 @pytest.mark.skipif(
@@ -39,7 +49,7 @@ def test_it_loads_in_interpreters_with_a_gil_of_their_own() -> None:
             spec = importlib.util.spec_from_file_location("dromon._bridge", loader=loader)
             module = importlib.util.module_from_spec(spec)
             loader.exec_module(module)
-            port = module.Port(1, 2)
+            port = module.Port(1, 2, 3)
             assert port.take(10) == []
             port.close()
         '''
@@ -65,7 +75,7 @@ def test_it_does_not_switch_the_gil_on() -> None:
     )
 
 
-def test_a_call_is_made_by_submit_alone() -> None:
+def test_a_call_is_made_by_a_pool_alone() -> None:
     with pytest.raises(TypeError, match="cannot create"):
         _bridge.Call()
 
@@ -77,13 +87,13 @@ def test_a_pool_needs_an_address() -> None:
         _bridge.Pool("here")  # type: ignore[arg-type]
 
 
-async def test_submit_says_what_it_needs() -> None:
+async def test_a_call_says_what_it_needs() -> None:
     async with dromon.open_pool(1) as pool:
-        submit = pool._bridge.submit
-        with pytest.raises(TypeError, match=r"submit\(\) takes 5 arguments, not 1"):
-            submit(int)  # type: ignore[call-arg, arg-type]
-        with pytest.raises(TypeError, match=r"submit\(\) needs a Port"):
-            submit(1, 2, 3, 4, 5)  # type: ignore[arg-type]
+        call = pool._bridge.call
+        with pytest.raises(TypeError, match=r"call\(\) needs a Port"):
+            call(int)  # type: ignore[call-arg, arg-type]
+        with pytest.raises(TypeError, match=r"call\(\) needs a Port"):
+            call(1, 2, 3, 4, 5, 6)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(
@@ -100,8 +110,7 @@ async def test_submit_does_not_give_up_the_gil() -> None:
             time.sleep(0)  # gives it up, or who waits for it would wait for the interval below
 
     async with dromon.open_pool(2) as pool:
-        port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
-        task = trio.lowlevel.current_task()
+        port = new_port()
         thread = threading.Thread(target=count)
         interval = sys.getswitchinterval()
         thread.start()
@@ -112,7 +121,7 @@ async def test_submit_does_not_give_up_the_gil() -> None:
                 time.sleep(0)  # noqa: ASYNC251
             before = counter
             for _ in range(5000):
-                pool._bridge.submit(port, task, int, (), False)
+                submit(pool, port, int)
             after = counter
         finally:
             stop = True
@@ -123,10 +132,9 @@ async def test_submit_does_not_give_up_the_gil() -> None:
 
 
 async def test_the_outcome_of_a_call_can_be_had_once() -> None:
-    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    port = new_port()
     async with dromon.open_pool(1) as pool:
-        call = pool._bridge.submit(port, trio.lowlevel.current_task(), int, ("7",), False)
-        assert call is not None
+        call = submit(pool, port, int, "7")
         await trio.lowlevel.wait_readable(port.fileno())
     assert port.take(10) == [call]
     assert call.unwrap() == 7
@@ -136,10 +144,9 @@ async def test_the_outcome_of_a_call_can_be_had_once() -> None:
 
 
 async def test_take_gives_no_more_calls_than_asked_for_and_keeps_the_rest() -> None:
-    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
-    task = trio.lowlevel.current_task()
+    port = new_port()
     async with dromon.open_pool(1) as pool:
-        calls = [pool._bridge.submit(port, task, int, (), False) for _ in range(10)]
+        calls = [submit(pool, port, int) for _ in range(10)]
     taken: list[_bridge.Call] = []
     while len(taken) < 10:
         more = port.take(3)
@@ -150,7 +157,7 @@ async def test_take_gives_no_more_calls_than_asked_for_and_keeps_the_rest() -> N
 
 
 async def test_what_is_posted_to_a_port_is_delivered_with_its_callback_as_waiter() -> None:
-    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    port = new_port()
     thread = threading.Thread(target=port.post, args=(list,))
     thread.start()
     await trio.lowlevel.wait_readable(port.fileno())
@@ -161,12 +168,12 @@ async def test_what_is_posted_to_a_port_is_delivered_with_its_callback_as_waiter
     port.close()
 
 
-def test_what_is_posted_to_a_closed_port_is_dropped() -> None:
+async def test_what_is_posted_to_a_closed_port_is_dropped() -> None:
     class Callback:
         def __call__(self) -> None:
             raise AssertionError("called")
 
-    port = _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+    port = new_port()
     port.close()
     callback = Callback()
     watched = weakref.ref(callback)

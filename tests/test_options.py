@@ -339,7 +339,8 @@ async def test_what_a_call_changed_is_restored_for_the_next_in_the_same_batch(
     change: Callable[[], None],
 ) -> None:
     async with dromon.open_pool(affinity=[CPUS[0]]) as pool:
-        before = await pool.run_sync(read_state)
+        # Not by run_sync, which names the thread after the call.
+        before = await trio.to_thread.run_sync(pool.submit(read_state).result)
         batches_more = 0
         while batches_more != 1:  # a batch that takes too long is ended between the two
             batches = pool.statistics().batches

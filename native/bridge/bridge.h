@@ -15,10 +15,19 @@
 #include <dromon/dromon.h>
 #include <stdbool.h>
 
+#if PY_VERSION_HEX < 0x030D0000 /* with a GIL, holding it is enough */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#define Py_BEGIN_CRITICAL_SECTION2(object, other) {
+#define Py_END_CRITICAL_SECTION2() }
+#endif
+
 typedef struct {
   PyTypeObject *call_type;
   PyTypeObject *port_type;
   PyTypeObject *pool_type;
+  PyTypeObject *worker_type;
+  PyObject *interrupted; /* the class dromon.Interrupted */
 } bridge_state;
 
 bridge_state *bridge_state_of(PyTypeObject *defining_class);
@@ -26,8 +35,10 @@ bridge_state *bridge_state_of(PyTypeObject *defining_class);
 extern PyType_Spec bridge_call_spec;
 extern PyType_Spec bridge_port_spec;
 extern PyType_Spec bridge_pool_spec;
+extern PyType_Spec bridge_worker_spec;
 
-/* A completion port, and the two words by which its event loop hears how an abort went. */
+/* A completion port, the two words by which its event loop hears how an abort went, and the loop's own
+ * handle, for those who want to call into it. */
 typedef struct {
   PyObject_HEAD
   dromon_port *port;  /* counted */
@@ -35,6 +46,7 @@ typedef struct {
   Py_ssize_t waiting; /* submitted calls that somebody waits for, and that were not given out */
   PyObject *abort_succeeded;
   PyObject *abort_failed;
+  PyObject *token;
 } PortObject;
 
 /* A counted reference to a core pool. */
@@ -43,11 +55,21 @@ typedef struct {
   dromon_pool *pool;
 } PoolObject;
 
+typedef struct WorkerObject WorkerObject;
+
+/* What an event loop that no longer wants to wait for a running call does. */
+enum bridge_on_abort {
+  BRIDGE_WAIT,
+  BRIDGE_ABANDON,
+  BRIDGE_INTERRUPT, /* and wait */
+};
+
 /* One submitted call: the Python object around a core task.
  *
  * Who may touch what: the submitter until the task is queued; then the worker that started it,
- * until it posts it; then whoever took it from the port. `waiter` and `after_abandoned` are the
- * submitter's all the time. The queue, and then the port, own one reference.
+ * until it posts it; then whoever took it from the port. The submitter's all the time are `waiter`,
+ * `limiter`, `raise_cancel` (which the call itself may read) and `abandoned`. What belongs to
+ * interrupts is touched with the call locked. The queue, and then the port, own one reference.
  *
  * The call of a native task has no `function` and no `context`; `arguments` is what is kept alive until
  * it has ended, and its outcome is in the task. */
@@ -59,34 +81,53 @@ typedef struct {
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;
   PyObject *context;
+  PyObject *name;      /* of the thread while it runs: this, a str, and then, */
+  PyObject *host_name; /* unless NULL, " from " and this. `name` NULL: the worker's own */
   PyObject *value; /* one of these two is set when it is done, until unwrap() has moved it out */
   PyObject *error;
   PyObject *waiter;
-  PyObject *after_abandoned;
-  bool abandon_on_abort;
-  bool abandoned; /* or withdrawn: nobody waits; the submitter's, like `waiter` */
+  PyObject *limiter;      /* that it has a token of, for who delivers it when it was abandoned */
+  PyObject *raise_cancel; /* raises what the submitter was cancelled with; NULL: it was not */
+  enum bridge_on_abort on_abort;
+  bool abandoned; /* or withdrawn: nobody waits */
+  /* See interrupt.c. */
+  WorkerObject *worker; /* runs it; NULL: not yet, or no more */
+  unsigned interrupts;  /* how often it was interrupted */
+  unsigned visiting;    /* above 0: it waits for its submitter, which does something for it */
+  bool deferred;        /* an interrupt is due when that is over, or when it begins */
 } CallObject;
 
 CallObject *bridge_call_of(dromon_task *task);
 
-/* A new call, not yet queued: of function(*arguments) in a copy of the current context. */
+/* A new call, not yet queued: of function(*arguments) in a copy of the current context. `port` and
+ * `waiter` may be NULL. */
 CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
                             PyObject *waiter, PyObject *function, PyObject *arguments,
-                            bool abandon_on_abort);
+                            enum bridge_on_abort on_abort);
 
 /* The same, of the C function `fn`. */
 CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
                                    PyObject *waiter, int (*fn)(void *), void *arg,
-                                   PyObject *kept_alive, bool abandon_on_abort);
+                                   PyObject *kept_alive, enum bridge_on_abort on_abort);
 
 /* The same, of nothing: `waiter` is all there is to it, and nobody waits. */
 CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *waiter);
 
+/* -1 with an exception if it is no function that a call can be of: not callable, or asynchronous. */
+int bridge_check_function(PyObject *function);
+
+/* What its thread is called while it runs: a new reference, or NULL without an exception for the
+ * worker's own name. */
+PyObject *bridge_call_thread_name(CallObject *call);
+
+/* The same as the system shows it, cut to 15 bytes. Returns whether it has one. */
+bool bridge_call_short_name(CallObject *call, char name[16]);
+
 /* Lets go of what the call needed to run. */
 void bridge_call_clear_inputs(CallObject *call);
 
-/* Runs it on the calling thread and lets go of everything but its outcome. */
-void bridge_call_run(CallObject *call);
+/* Runs it on the calling thread, which is the worker's, and lets go of everything but its outcome. */
+void bridge_call_run(CallObject *call, WorkerObject *worker);
 
 /* Tells of an exception that nobody will get. */
 void bridge_call_report(CallObject *call);
@@ -94,8 +135,45 @@ void bridge_call_report(CallObject *call);
 /* Lets go of its outcome. */
 void bridge_call_discard(CallObject *call);
 
+/* ---- interrupt.c ---- */
+
+/* The worker begins to run the call's function, and has ended it. Between the two, and only there, it may
+ * be interrupted. */
+void bridge_call_begin(CallObject *call, WorkerObject *worker);
+void bridge_call_end(CallObject *call, WorkerObject *worker);
+
+/* Raises Interrupted in the call, if it runs or is about to. */
+void bridge_call_interrupt(CallObject *call);
+
+/* Whether an exception that came out of the call is an interrupt of it. */
+bool bridge_call_was_interrupted(CallObject *call, PyObject *error);
+
+/* The call's function wants its submitter to do something for it, and will wait for that: from now on it
+ * is not interrupted. 1, or 0 if the submitter does not wait for the call; -1 with Interrupted raised, if
+ * that was due. */
+int bridge_call_visit(CallObject *call);
+
+/* The submitter has done it. */
+void bridge_call_leave(CallObject *call);
+
+/* For the submitter: nobody waits for the running call any longer. False, if it has ended or visits. */
+bool bridge_call_abandon(CallObject *call);
+
+/* ---- Workers ---- */
+
+/* One worker thread, as Python sees it. */
+struct WorkerObject {
+  PyObject_HEAD
+  PyThreadState *thread_state; /* all its life */
+  unsigned long ident;         /* threading.get_ident() there */
+  CallObject *call;            /* that it runs, borrowed; changed with the worker locked */
+};
+
 /* How the core's workers run calls in the interpreter that is passed as the pool's `ops_arg`. */
 extern const dromon_ops bridge_worker_ops;
+
+/* The call that the calling thread runs, borrowed, or NULL. */
+CallObject *bridge_current_call(void);
 
 /* Whether another thread has asked the one that holds the GIL, which the caller does, to let it go. */
 bool bridge_gil_is_wanted(void);

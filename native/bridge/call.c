@@ -11,7 +11,7 @@ CallObject *bridge_call_of(dromon_task *task) {
 /* `port`, `waiter`, `function`, `arguments`, `context` and `pool` may be NULL. */
 static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *port,
                             PyObject *waiter, PyObject *function, PyObject *arguments,
-                            PyObject *context, bool abandon_on_abort) {
+                            PyObject *context, enum bridge_on_abort on_abort) {
   CallObject *call = PyObject_GC_New(CallObject, state->call_type);
   if (call == NULL)
     return NULL;
@@ -20,23 +20,26 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   call->function = Py_XNewRef(function);
   call->arguments = Py_XNewRef(arguments);
   call->context = Py_XNewRef(context);
-  call->value = NULL;
-  call->error = NULL;
-  call->waiter = Py_XNewRef(waiter);
-  call->after_abandoned = NULL;
-  call->abandon_on_abort = abandon_on_abort;
+  call->name = call->host_name = NULL;
+  call->value = call->error = NULL;
+  call->waiter = waiter == Py_None ? NULL : Py_XNewRef(waiter);
+  call->limiter = call->raise_cancel = NULL;
+  call->on_abort = on_abort;
   call->abandoned = false;
+  call->worker = NULL;
+  call->interrupts = 0;
+  call->visiting = 0;
+  call->deferred = false;
   return call;
 }
 
 CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
                             PyObject *waiter, PyObject *function, PyObject *arguments,
-                            bool abandon_on_abort) {
+                            enum bridge_on_abort on_abort) {
   PyObject *context = PyContext_CopyCurrent();
   if (context == NULL)
     return NULL;
-  CallObject *call =
-      new_call(state, pool, port, waiter, function, arguments, context, abandon_on_abort);
+  CallObject *call = new_call(state, pool, port, waiter, function, arguments, context, on_abort);
   Py_DECREF(context);
   if (call == NULL)
     return NULL;
@@ -47,8 +50,8 @@ CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *p
 
 CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
                                    PyObject *waiter, int (*fn)(void *), void *arg,
-                                   PyObject *kept_alive, bool abandon_on_abort) {
-  CallObject *call = new_call(state, pool, port, waiter, NULL, kept_alive, NULL, abandon_on_abort);
+                                   PyObject *kept_alive, enum bridge_on_abort on_abort) {
+  CallObject *call = new_call(state, pool, port, waiter, NULL, kept_alive, NULL, on_abort);
   if (call == NULL)
     return NULL;
   dromon_native_task_init(&call->native, fn, arg, port->port);
@@ -57,13 +60,82 @@ CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortOb
 }
 
 CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *waiter) {
-  CallObject *call = new_call(state, NULL, port, waiter, NULL, NULL, NULL, false);
+  CallObject *call = new_call(state, NULL, port, waiter, NULL, NULL, NULL, BRIDGE_WAIT);
   if (call == NULL)
     return NULL;
   dromon_task_init(&call->native.task);
   call->abandoned = true;
   PyObject_GC_Track(call);
   return call;
+}
+
+/* ---- Functions ------------------------------------------------------------------------------ */
+
+/* A function's `__qualname__` for people to read, or the function itself. */
+static PyObject *readable_name(PyObject *function) {
+  PyObject *name = PyObject_GetAttrString(function, "__qualname__");
+  if (name != NULL)
+    return name;
+  PyErr_Clear();
+  return Py_NewRef(function);
+}
+
+static void refuse_asynchronous(PyObject *function) {
+  PyObject *name = readable_name(function);
+  PyErr_Format(PyExc_TypeError,
+               "dromon expected a sync function, but %R appears to be asynchronous", name);
+  Py_DECREF(name);
+}
+
+/* Whether it was defined by `async def`; what else may give a coroutine shows only when it is called. */
+static bool is_coroutine_function(PyObject *function) {
+  if (PyMethod_Check(function))
+    function = PyMethod_GET_FUNCTION(function);
+  return PyFunction_Check(function) &&
+         ((PyCodeObject *)PyFunction_GET_CODE(function))->co_flags & CO_COROUTINE;
+}
+
+int bridge_check_function(PyObject *function) {
+  if (is_coroutine_function(function)) {
+    refuse_asynchronous(function);
+    return -1;
+  }
+  if (!PyCallable_Check(function)) {
+    PyErr_Format(PyExc_TypeError, "sync_fn must be callable, not %R", function);
+    return -1;
+  }
+  return 0;
+}
+
+PyObject *bridge_call_thread_name(CallObject *call) {
+  if (call->name == NULL || call->host_name == NULL)
+    return Py_XNewRef(call->name);
+  return PyUnicode_FromFormat("%U from %S", call->name, call->host_name);
+}
+
+/* Appends as much of `text` as fits. */
+static size_t append(char name[16], size_t length, const char *text) {
+  while (length < 15 && *text != '\0')
+    name[length++] = *text++;
+  name[length] = '\0';
+  return length;
+}
+
+/* A name's text; "?" if it is no str or has none in UTF-8. */
+static const char *text_of(PyObject *name) {
+  const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+  if (text == NULL)
+    PyErr_Clear();
+  return text != NULL ? text : "?";
+}
+
+bool bridge_call_short_name(CallObject *call, char name[16]) {
+  if (call->name == NULL)
+    return false;
+  size_t length = append(name, 0, text_of(call->name));
+  if (call->host_name != NULL && length < 15)
+    append(name, append(name, length, " from "), text_of(call->host_name));
+  return true;
 }
 
 /* ---- Outcomes ------------------------------------------------------------------------------- */
@@ -103,21 +175,16 @@ static PyObject *refuse_coroutine(PyObject *function, PyObject *coroutine) {
   if (closed == NULL)
     return NULL;
   Py_DECREF(closed);
-  PyObject *name = PyObject_GetAttrString(function, "__qualname__");
-  if (name == NULL) {
-    PyErr_Clear();
-    name = Py_NewRef(function);
-  }
-  PyErr_Format(PyExc_TypeError,
-               "dromon expected a sync function, but %R appears to be asynchronous", name);
-  Py_DECREF(name);
+  refuse_asynchronous(function);
   return NULL;
 }
 
-void bridge_call_run(CallObject *call) {
+void bridge_call_run(CallObject *call, WorkerObject *worker) {
   PyObject *value = NULL;
   if (PyContext_Enter(call->context) == 0) {
+    bridge_call_begin(call, worker);
     value = PyObject_Call(call->function, call->arguments, NULL);
+    bridge_call_end(call, worker);
     if (value != NULL && PyCoro_CheckExact(value))
       value = refuse_coroutine(call->function, value);
     if (value == NULL)
@@ -146,47 +213,100 @@ void bridge_call_discard(CallObject *call) {
 
 /* ---- The type ------------------------------------------------------------------------------- */
 
-/* Nobody waits for the call any longer. */
-static bool stop_waiting(CallObject *call, PyObject *waiter) {
+/* Takes the call back, if no worker has started it. */
+static bool withdraw(CallObject *call) {
+  int withdrawn = dromon_pool_withdraw(call->pool->pool, &call->native.task);
+  if (withdrawn < 0)
+    return false;
+  bridge_call_clear_inputs(call); /* no worker looks at them any more */
   call->abandoned = true;
-  Py_XSETREF(call->waiter, Py_XNewRef(waiter));
+  Py_CLEAR(call->waiter);
+  Py_CLEAR(call->limiter);
   call->port->waiting--;
+  if (withdrawn == 1)
+    Py_DECREF(call); /* the queue's reference */
   return true;
 }
 
-/* Whether nobody need wait for the call any longer. */
-static bool give_up(CallObject *call) {
-  if (call->pool == NULL)
-    return false; /* a message: nobody waits */
-  int withdrawn = dromon_pool_withdraw(call->pool->pool, &call->native.task);
-  if (withdrawn >= 0) {
-    bridge_call_clear_inputs(call); /* no worker looks at them any more */
-    stop_waiting(call, NULL);
-    if (withdrawn == 1)
-      Py_DECREF(call); /* the queue's reference */
-    return true;
-  }
-  return call->abandon_on_abort && dromon_task_abandon(&call->native.task) == 0 &&
-         stop_waiting(call, call->after_abandoned);
+PyDoc_STRVAR(submit_doc, "submit($self, /)\n--\n\n"
+                         "Queue the call, once. Return False if the pool is closed.\n\n"
+                         "For the thread of its port's event loop. Does not give up the GIL.");
+
+static PyObject *call_submit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  Py_INCREF(self);       /* the queue's; first, since the call may be over before submit returns */
+  self->port->waiting++; /* for the port's own thread, which this is: nobody has looked yet */
+  if (dromon_pool_submit(self->pool->pool, &self->native.task) == 0)
+    Py_RETURN_TRUE;
+  self->port->waiting--;
+  Py_DECREF(self);
+  Py_RETURN_FALSE;
 }
 
 PyDoc_STRVAR(abort_doc,
              "abort($self, raise_cancel, /)\n--\n\n"
              "Stop waiting for the call, if that is possible: trio's abort function.\n\n"
-             "A call that no worker has started is withdrawn and never runs. A running "
-             "one is abandoned\nif it was submitted so: when it ends it is delivered "
-             "without outcome, with\n`after_abandoned` as its waiter. Returns one of the "
-             "two values that its Port was made with.");
+             "A call that no worker has started is withdrawn and never runs. One that runs is\n"
+             "interrupted, waited for, or abandoned (it is delivered without a waiter then, and\n"
+             "without outcome), as it was made. Returns one of the two values that its Port was\n"
+             "made with.");
 
-static PyObject *call_abort(CallObject *self, PyObject *Py_UNUSED(raise_cancel)) {
+static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
   PortObject *port = self->port;
-  return Py_NewRef(give_up(self) ? port->abort_succeeded : port->abort_failed);
+  if (withdraw(self))
+    return Py_NewRef(port->abort_succeeded);
+  Py_XSETREF(self->raise_cancel, Py_NewRef(raise_cancel));
+  if (self->on_abort == BRIDGE_ABANDON && bridge_call_abandon(self)) {
+    Py_CLEAR(self->waiter);
+    return Py_NewRef(port->abort_succeeded);
+  }
+  if (self->on_abort == BRIDGE_INTERRUPT)
+    bridge_call_interrupt(self);
+  return Py_NewRef(port->abort_failed);
 }
 
-PyDoc_STRVAR(unwrap_doc, "unwrap($self, /)\n--\n\n"
-                         "Return what the function returned, or raise what it raised. Once.\n\n"
-                         "As outcome.Outcome.unwrap. Raises RuntimeError if there is no outcome "
-                         "(yet, or any more).");
+PyDoc_STRVAR(interrupt_doc, "interrupt($self, /)\n--\n\n"
+                            "Raise Interrupted in the call, if it runs; see interrupt.c.");
+
+static PyObject *call_interrupt(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  bridge_call_interrupt(self);
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(abandon_doc,
+             "abandon($self, /)\n--\n\n"
+             "Wait no longer for the running call, which will be delivered without outcome.\n\n"
+             "Return False if that cannot be: it has ended, or waits for its submitter.");
+
+static PyObject *call_abandon(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  return PyBool_FromLong(bridge_call_abandon(self));
+}
+
+PyDoc_STRVAR(
+    visit_doc,
+    "visit($self, /)\n--\n\n"
+    "For the call's own thread: whether its submitter may be asked for something.\n\n"
+    "If so the call is not interrupted before leave(). Raises Interrupted if that was due.");
+
+static PyObject *call_visit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  int visiting = bridge_call_visit(self);
+  return visiting < 0 ? NULL : PyBool_FromLong(visiting);
+}
+
+PyDoc_STRVAR(leave_doc, "leave($self, /)\n--\n\n"
+                        "For the submitter: what the call asked for by visit() is done.");
+
+static PyObject *call_leave(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  bridge_call_leave(self);
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    unwrap_doc,
+    "unwrap($self, /)\n--\n\n"
+    "Return what the function returned, or raise what it raised. Once.\n\n"
+    "As outcome.Outcome.unwrap. Where the function was interrupted since its submitter was\n"
+    "cancelled, that cancellation is raised, with the Interrupted as its cause. Raises\n"
+    "RuntimeError if there is no outcome (yet, or any more).");
 
 /* What a C function returned: by the core's convention a negative errno is a failure. */
 static PyObject *unwrap_status(int32_t status) {
@@ -194,6 +314,19 @@ static PyObject *unwrap_status(int32_t status) {
     return PyLong_FromLong(status);
   errno = status == INT32_MIN ? INT32_MAX : -status;
   return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* Raises what the submitter was cancelled with, because of `interrupted`, whose reference it steals. */
+static void raise_cancelled(CallObject *call, PyObject *interrupted) {
+  PyObject *returned = PyObject_CallNoArgs(call->raise_cancel);
+  if (returned != NULL) {
+    Py_DECREF(returned);
+    raise_again(interrupted);
+    return;
+  }
+  PyObject *cancelled = take_raised_exception();
+  PyException_SetCause(cancelled, interrupted);
+  raise_again(cancelled);
 }
 
 static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
@@ -204,11 +337,25 @@ static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   PyObject *value = self->value;
   PyObject *error = self->error;
   self->value = self->error = NULL;
-  if (error != NULL)
+  if (error == NULL) {
+    if (value == NULL)
+      PyErr_SetString(PyExc_RuntimeError, "the call has no outcome");
+    return value;
+  }
+  if (self->raise_cancel != NULL && bridge_call_was_interrupted(self, error))
+    raise_cancelled(self, error);
+  else
     raise_again(error);
-  else if (value == NULL)
-    PyErr_SetString(PyExc_RuntimeError, "the call has no outcome");
-  return value;
+  return NULL;
+}
+
+static PyObject *call_repr(CallObject *self) {
+  PyObject *name = bridge_call_thread_name(self);
+  if (name == NULL)
+    return PyErr_Occurred() ? NULL : PyUnicode_FromString("<dromon call>");
+  PyObject *text = PyUnicode_FromFormat("<dromon call of %U>", name);
+  Py_DECREF(name);
+  return text;
 }
 
 static int call_traverse(CallObject *self, visitproc visit, void *arg) {
@@ -220,16 +367,22 @@ static int call_traverse(CallObject *self, visitproc visit, void *arg) {
   Py_VISIT(self->context);
   Py_VISIT(self->value);
   Py_VISIT(self->error);
+  Py_VISIT(self->name);
+  Py_VISIT(self->host_name);
   Py_VISIT(self->waiter);
-  Py_VISIT(self->after_abandoned);
+  Py_VISIT(self->limiter);
+  Py_VISIT(self->raise_cancel);
   return 0;
 }
 
 static int call_clear(CallObject *self) {
   bridge_call_clear_inputs(self);
   bridge_call_discard(self);
+  Py_CLEAR(self->name);
+  Py_CLEAR(self->host_name);
   Py_CLEAR(self->waiter);
-  Py_CLEAR(self->after_abandoned);
+  Py_CLEAR(self->limiter);
+  Py_CLEAR(self->raise_cancel);
   return 0;
 }
 
@@ -244,24 +397,54 @@ static void call_dealloc(CallObject *self) {
   Py_DECREF(type);
 }
 
+#define METHOD(name, flags) {#name, (PyCFunction)call_##name, flags, name##_doc}
+
 static PyMethodDef call_methods[] = {
-    {"abort", (PyCFunction)call_abort, METH_O, abort_doc},
-    {"unwrap", (PyCFunction)call_unwrap, METH_NOARGS, unwrap_doc},
-    {NULL, NULL, 0, NULL},
+    METHOD(abandon, METH_NOARGS), METHOD(abort, METH_O),       METHOD(interrupt, METH_NOARGS),
+    METHOD(leave, METH_NOARGS),   METHOD(submit, METH_NOARGS), METHOD(unwrap, METH_NOARGS),
+    METHOD(visit, METH_NOARGS),   {NULL, NULL, 0, NULL},
+};
+
+static PyObject *get_thread_name(CallObject *self, void *Py_UNUSED(closure)) {
+  PyObject *name = bridge_call_thread_name(self);
+  if (name == NULL && !PyErr_Occurred())
+    Py_RETURN_NONE;
+  return name;
+}
+
+static int set_thread_name(CallObject *self, PyObject *name, void *Py_UNUSED(closure)) {
+  if (name == NULL || !PyUnicode_Check(name)) {
+    PyErr_SetString(PyExc_TypeError, "thread_name must be a string");
+    return -1;
+  }
+  Py_CLEAR(self->host_name);
+  Py_XSETREF(self->name, Py_NewRef(name));
+  return 0;
+}
+
+static PyGetSetDef call_properties[] = {
+    {"thread_name", (getter)get_thread_name, (setter)set_thread_name,
+     "What its thread is called while it runs; None: as always.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef call_members[] = {
+    {"limiter", T_OBJECT, offsetof(CallObject, limiter), 0,
+     "What the call has a token of, for who delivers it when nobody waits any more; or None."},
+    {"port", T_OBJECT, offsetof(CallObject, port), READONLY, "Where it is delivered, or None."},
+    {"raise_cancel", T_OBJECT, offsetof(CallObject, raise_cancel), READONLY,
+     "Raises what its submitter was cancelled with; None if it was not."},
     {"waiter", T_OBJECT, offsetof(CallObject, waiter), 0,
      "What the submitter wants to find when the call is delivered; None if nobody waits."},
-    {"after_abandoned", T_OBJECT, offsetof(CallObject, after_abandoned), 0,
-     "The waiter of the call from the moment that it is abandoned."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot call_slots[] = {
-    {Py_tp_doc, "One submitted call; made by Pool.submit."},
+    {Py_tp_doc, "One call; made by Pool.call."},
+    {Py_tp_repr, call_repr},
     {Py_tp_methods, call_methods},
     {Py_tp_members, call_members},
+    {Py_tp_getset, call_properties},
     {Py_tp_traverse, call_traverse},
     {Py_tp_clear, call_clear},
     {Py_tp_dealloc, call_dealloc},

@@ -21,7 +21,16 @@ static PyObject *stall_hook(PyObject *Py_UNUSED(module), PyObject *callback) {
                        PyLong_FromVoidPtr(callback));
 }
 
+PyDoc_STRVAR(current_call_doc, "current_call()\n--\n\n"
+                               "Return the Call that the calling thread runs, or None.");
+
+static PyObject *current_call(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  CallObject *call = bridge_current_call();
+  return Py_NewRef(call == NULL ? Py_None : (PyObject *)call);
+}
+
 static PyMethodDef module_methods[] = {
+    {"current_call", current_call, METH_NOARGS, current_call_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
     {"worker_table", worker_table, METH_NOARGS, worker_table_doc},
     {NULL, NULL, 0, NULL},
@@ -32,11 +41,31 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **slot) {
   return *slot == NULL ? -1 : PyModule_AddType(module, *slot);
 }
 
+PyDoc_STRVAR(
+    interrupted_doc,
+    "Raised inside a running call that is interrupted, at whatever point its Python code is.\n\n"
+    "Because the task that waits for it was cancelled (``interrupt_on_cancel=True``), or because\n"
+    "its ``timeout`` is over. A `BaseException`, like `KeyboardInterrupt`: ``except Exception``\n"
+    "lets it pass and ``finally`` blocks run. Let it pass, or raise it again when all is in\n"
+    "order; a call that catches it and returns has a result like any other.");
+
+static int add_interrupted(PyObject *module, bridge_state *state) {
+  state->interrupted =
+      PyErr_NewExceptionWithDoc("dromon.Interrupted", interrupted_doc, PyExc_BaseException, NULL);
+  return PyModule_AddObjectRef(module, "Interrupted", state->interrupted);
+}
+
 static int module_exec(PyObject *module) {
   bridge_state *state = PyModule_GetState(module);
+  if (PyModule_AddIntConstant(module, "WAIT", BRIDGE_WAIT) < 0 ||
+      PyModule_AddIntConstant(module, "ABANDON", BRIDGE_ABANDON) < 0 ||
+      PyModule_AddIntConstant(module, "INTERRUPT", BRIDGE_INTERRUPT) < 0 ||
+      add_interrupted(module, state) < 0)
+    return -1;
   if (add_type(module, &bridge_call_spec, &state->call_type) < 0 ||
       add_type(module, &bridge_port_spec, &state->port_type) < 0 ||
-      add_type(module, &bridge_pool_spec, &state->pool_type) < 0)
+      add_type(module, &bridge_pool_spec, &state->pool_type) < 0 ||
+      add_type(module, &bridge_worker_spec, &state->worker_type) < 0)
     return -1;
   return 0;
 }
@@ -46,6 +75,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   Py_VISIT(state->call_type);
   Py_VISIT(state->port_type);
   Py_VISIT(state->pool_type);
+  Py_VISIT(state->worker_type);
+  Py_VISIT(state->interrupted);
   return 0;
 }
 
@@ -54,6 +85,8 @@ static int module_clear(PyObject *module) {
   Py_CLEAR(state->call_type);
   Py_CLEAR(state->port_type);
   Py_CLEAR(state->pool_type);
+  Py_CLEAR(state->worker_type);
+  Py_CLEAR(state->interrupted);
   return 0;
 }
 

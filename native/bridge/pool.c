@@ -20,94 +20,126 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   return (PyObject *)self;
 }
 
-/* A call made of the arguments (port, waiter, function, arguments, abandon_on_abort). */
-static CallObject *call_from_arguments(PoolObject *self, PyTypeObject *defining_class,
-                                       const char *method, PyObject *const *args,
-                                       Py_ssize_t nargs) {
-  bridge_state *state = bridge_state_of(defining_class);
-  if (nargs != 5) {
-    PyErr_Format(PyExc_TypeError, "%s() takes 5 arguments, not %zd", method, nargs);
-    return NULL;
-  }
-  if (!Py_IS_TYPE(args[0], state->port_type) || !PyTuple_CheckExact(args[3])) {
-    PyErr_Format(PyExc_TypeError, "%s() needs a Port, a waiter, a function, a tuple and a bool",
-                 method);
-    return NULL;
-  }
-  return bridge_call_new(state, self, (PortObject *)args[0], args[1], args[2], args[3],
-                         args[4] == Py_True);
+static bool is_port(PyTypeObject *defining_class, PyObject *object) {
+  return Py_IS_TYPE(object, bridge_state_of(defining_class)->port_type);
 }
 
-/* What submit and close return: the call if the core has taken it, else None. */
-static PyObject *handed_over(CallObject *call, int result) {
-  if (result == 0) {
-    call->port->waiting++;   /* for the port's own thread, which this is: nobody has looked yet */
-    return (PyObject *)call; /* its other reference was taken before */
+/* An attribute that is a str, or else str() of it; "None" if there is none. */
+static PyObject *name_of(PyObject *object, const char *attribute) {
+  PyObject *name = PyObject_GetAttrString(object, attribute);
+  if (name == NULL) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+      return NULL;
+    PyErr_Clear();
+    return PyUnicode_FromString("None");
   }
-  Py_DECREF(call);
-  Py_DECREF(call);
-  Py_RETURN_NONE;
+  if (PyUnicode_CheckExact(name))
+    return name;
+  PyObject *text = PyObject_Str(name);
+  Py_DECREF(name);
+  return text;
 }
 
-PyDoc_STRVAR(submit_doc,
-             "submit($self, port, waiter, function, arguments, abandon_on_abort, /)\n--\n\n"
-             "Queue function(*arguments), to be run in a copy of the current context,\n"
-             "and return its Call.\n\n"
-             "The Call is delivered to `port` when it has ended. Returns None if the "
-             "pool is closed.\nDoes not give up the GIL.");
+/* What the thread is called while it runs the call: `thread_name`, or after the function and `host`, who
+ * may be None: then as always. */
+static int give_name(CallObject *call, PyObject *thread_name, PyObject *host) {
+  if (thread_name != Py_None) {
+    if (!PyUnicode_Check(thread_name)) {
+      PyErr_Format(PyExc_TypeError, "thread_name must be a string or None, not %R", thread_name);
+      return -1;
+    }
+    call->name = Py_NewRef(thread_name);
+    return 0;
+  }
+  if (host == Py_None)
+    return 0;
+  call->name = name_of(call->function, "__name__");
+  if (call->name == NULL)
+    return -1;
+  call->host_name = name_of(host, "name");
+  return call->host_name == NULL ? -1 : 0;
+}
 
-static PyObject *pool_submit(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
-                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  CallObject *call = call_from_arguments(self, defining_class, "submit", args, nargs);
-  if (call == NULL)
+PyDoc_STRVAR(
+    call_doc,
+    "call($self, port, host, function, arguments, on_abort, thread_name, /)\n--\n\n"
+    "Return a new Call of function(*arguments), to be run in a copy of the current context.\n\n"
+    "Call.submit queues it. It is delivered to `port` when it has ended, with `host`, a trio\n"
+    "task or None, as its waiter. Raises TypeError if the function cannot be called, or is\n"
+    "asynchronous.");
+
+static PyObject *pool_call(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  if (nargs != 6 || !is_port(defining_class, args[0]) || !PyTuple_CheckExact(args[3])) {
+    PyErr_SetString(PyExc_TypeError, "call() needs a Port, a task, a function, a tuple, a number "
+                                     "and a name");
     return NULL;
-  Py_INCREF(call); /* the queue's; first, since the call may be over before submit returns */
-  return handed_over(call, dromon_pool_submit(self->pool, &call->native.task));
+  }
+  long on_abort = PyLong_AsLong(args[4]);
+  if (PyErr_Occurred() || bridge_check_function(args[2]) < 0)
+    return NULL;
+  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, (PortObject *)args[0],
+                                     args[1], args[2], args[3], (enum bridge_on_abort)on_abort);
+  if (call != NULL && give_name(call, args[5], args[1]) < 0)
+    Py_CLEAR(call);
+  return (PyObject *)call;
 }
 
 PyDoc_STRVAR(close_doc,
-             "close($self, port, waiter, function, arguments, abandon_on_abort, /)\n--\n\n"
-             "Refuse later calls and return the Call of the very last one: this, which "
+             "close($self, port, waiter, function, /)\n--\n\n"
+             "Refuse later calls and return the Call of the very last one: of `function`, which "
              "runs when all\naccepted ones have ended. Returns None if the pool was "
              "closed already.");
 
 static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  CallObject *call = call_from_arguments(self, defining_class, "close", args, nargs);
+  if (nargs != 3 || !is_port(defining_class, args[0])) {
+    PyErr_SetString(PyExc_TypeError, "close() needs a Port, a waiter and a function");
+    return NULL;
+  }
+  PortObject *port = (PortObject *)args[0];
+  PyObject *arguments = PyTuple_New(0);
+  if (arguments == NULL)
+    return NULL;
+  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, port, args[1], args[2],
+                                     arguments, BRIDGE_WAIT);
+  Py_DECREF(arguments);
   if (call == NULL)
     return NULL;
-  Py_INCREF(call);
-  return handed_over(call, dromon_pool_close(self->pool, &call->native.task));
+  Py_INCREF(call); /* the queue's; first, since the call may be over before close returns */
+  port->waiting++;
+  if (dromon_pool_close(self->pool, &call->native.task) == 0)
+    return (PyObject *)call;
+  port->waiting--;
+  Py_DECREF(call);
+  Py_DECREF(call);
+  Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(
-    submit_native_doc,
-    "submit_native($self, port, waiter, fn, arg, kept_alive, abandon_on_abort, /)\n--\n\n"
-    "Queue the C function at address `fn`, to be called with the address `arg` and without\n"
-    "the GIL, and return its Call. `kept_alive` is, until it has ended.\n\n"
-    "Else as submit. What it returned is what Call.unwrap returns or, if it is negative,\n"
+    native_call_doc,
+    "native_call($self, port, waiter, fn, arg, kept_alive, on_abort, /)\n--\n\n"
+    "Return a new Call of the C function at address `fn` with the address `arg`, without the\n"
+    "GIL. `kept_alive` is, until it has ended.\n\n"
+    "Else as call(). What it returned is what Call.unwrap returns or, if it is negative,\n"
     "raises as OSError.");
 
-static PyObject *pool_submit_native(PoolObject *self, PyTypeObject *defining_class,
-                                    PyObject *const *args, Py_ssize_t nargs,
-                                    PyObject *Py_UNUSED(keywords)) {
-  bridge_state *state = bridge_state_of(defining_class);
-  if (nargs != 6 || !Py_IS_TYPE(args[0], state->port_type)) {
-    PyErr_SetString(PyExc_TypeError, "submit_native() needs a Port, a waiter, two addresses, an "
-                                     "object and a bool");
+static PyObject *pool_native_call(PoolObject *self, PyTypeObject *defining_class,
+                                  PyObject *const *args, Py_ssize_t nargs,
+                                  PyObject *Py_UNUSED(keywords)) {
+  if (nargs != 6 || !is_port(defining_class, args[0])) {
+    PyErr_SetString(PyExc_TypeError, "native_call() needs a Port, a waiter, two addresses, an "
+                                     "object and a number");
     return NULL;
   }
   void *fn = PyLong_AsVoidPtr(args[2]);
   void *arg = PyErr_Occurred() ? NULL : PyLong_AsVoidPtr(args[3]);
+  long on_abort = PyErr_Occurred() ? 0 : PyLong_AsLong(args[5]);
   if (PyErr_Occurred())
     return NULL;
-  CallObject *call =
-      bridge_native_call_new(state, self, (PortObject *)args[0], args[1],
-                             (int (*)(void *))(uintptr_t)fn, arg, args[4], args[5] == Py_True);
-  if (call == NULL)
-    return NULL;
-  Py_INCREF(call); /* the queue's */
-  return handed_over(call, dromon_pool_submit(self->pool, &call->native.task));
+  return (PyObject *)bridge_native_call_new(
+      bridge_state_of(defining_class), self, (PortObject *)args[0], args[1],
+      (int (*)(void *))(uintptr_t)fn, arg, args[4], (enum bridge_on_abort)on_abort);
 }
 
 /* Queues a call that nobody waits for. Waits for room with the GIL given up, if that is wanted. */
@@ -135,8 +167,8 @@ static PyObject *pool_start(PoolObject *self, PyTypeObject *defining_class, PyOb
     PyErr_SetString(PyExc_TypeError, "start() needs a function, a tuple and a bool");
     return NULL;
   }
-  CallObject *call =
-      bridge_call_new(bridge_state_of(defining_class), self, NULL, NULL, args[0], args[1], false);
+  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, NULL, NULL, args[0],
+                                     args[1], BRIDGE_WAIT);
   if (call == NULL)
     return NULL;
   Py_INCREF(call); /* the queue's */
@@ -167,9 +199,9 @@ static void pool_dealloc(PoolObject *self) {
 #define METHOD(function) (PyCFunction)(void (*)(void))(function)
 
 static PyMethodDef pool_methods[] = {
-    {"submit", METHOD(pool_submit), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_doc},
-    {"submit_native", METHOD(pool_submit_native), METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
-     submit_native_doc},
+    {"call", METHOD(pool_call), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, call_doc},
+    {"native_call", METHOD(pool_native_call), METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+     native_call_doc},
     {"start", METHOD(pool_start), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, start_doc},
     {"close", METHOD(pool_close), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, close_doc},
     {NULL, NULL, 0, NULL},

@@ -10,9 +10,10 @@ static PyObject *raise_errno(int result) {
 }
 
 static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"abort_succeeded", "abort_failed", NULL};
-  PyObject *abort_succeeded, *abort_failed;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Port", names, &abort_succeeded, &abort_failed))
+  static char *names[] = {"abort_succeeded", "abort_failed", "token", NULL};
+  PyObject *abort_succeeded, *abort_failed, *token;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:Port", names, &abort_succeeded, &abort_failed,
+                                   &token))
     return NULL;
   dromon_port *port;
   int result = dromon_port_open(&port);
@@ -28,6 +29,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   self->waiting = 0;
   self->abort_succeeded = Py_NewRef(abort_succeeded);
   self->abort_failed = Py_NewRef(abort_failed);
+  self->token = Py_NewRef(token);
   return (PyObject *)self;
 }
 
@@ -110,6 +112,7 @@ static int port_traverse(PortObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(self->abort_succeeded);
   Py_VISIT(self->abort_failed);
+  Py_VISIT(self->token);
   return 0;
 }
 
@@ -120,6 +123,7 @@ static void port_dealloc(PortObject *self) {
   dromon_port_unref(self->port);
   Py_DECREF(self->abort_succeeded);
   Py_DECREF(self->abort_failed);
+  Py_DECREF(self->token);
   type->tp_free((PyObject *)self);
   Py_DECREF(type);
 }
@@ -134,15 +138,16 @@ static PyMethodDef port_methods[] = {
 };
 
 static PyMemberDef port_members[] = {
+    {"token", T_OBJECT, offsetof(PortObject, token), READONLY, "The handle of its event loop."},
     {"waiting", T_PYSSIZET, offsetof(PortObject, waiting), READONLY,
      "How many calls are still to be delivered to somebody who waits."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot port_slots[] = {
-    {Py_tp_doc, "Port(abort_succeeded, abort_failed)\n--\n\n"
+    {Py_tp_doc, "Port(abort_succeeded, abort_failed, token)\n--\n\n"
                 "Carries finished calls from workers to one event loop.\n\n"
-                "The arguments are what Call.abort returns there."},
+                "The first two arguments are what Call.abort returns there."},
     {Py_tp_new, port_new},
     {Py_tp_methods, port_methods},
     {Py_tp_members, port_members},

@@ -1,49 +1,80 @@
-/* worker.c - the table of functions by which the core's workers run Python calls.
+/* worker.c - `Worker`, and the table of functions by which the core's workers run Python calls.
  *
  * Each worker has one thread state for all its life, in the interpreter that opened the pool. It
  * attaches it (takes the GIL, where there is one) for each batch and holds nothing between two.
  */
 #include "bridge.h"
 
-/* Calls dromon._worker.<name>(*arguments). */
-static int call_hook(const char *name, const char *format, unsigned argument) {
-  PyObject *module = PyImport_ImportModule("dromon._worker");
-  if (module == NULL)
-    return -1;
-  PyObject *result = PyObject_CallMethod(module, name, format, argument);
-  Py_DECREF(module);
-  Py_XDECREF(result);
-  return result == NULL ? -1 : 0;
+#include <stddef.h>
+#include <structmember.h>
+
+/* Initial-exec: it fits into what libc keeps spare for such words. */
+static _Thread_local WorkerObject *current __attribute__((tls_model("initial-exec")));
+
+CallObject *bridge_current_call(void) {
+  return current == NULL ? NULL : current->call;
+}
+
+/* ---- A worker's life ------------------------------------------------------------------------ */
+
+/* The Worker of the calling thread, which dromon._worker.enter(worker, index) has made at home there. */
+static WorkerObject *make_worker(PyThreadState *thread_state, unsigned index) {
+  PyObject *bridge = PyImport_ImportModule("dromon._bridge");
+  PyObject *module = bridge == NULL ? NULL : PyImport_ImportModule("dromon._worker");
+  WorkerObject *worker = NULL;
+  if (module != NULL) {
+    PyTypeObject *type = ((bridge_state *)PyModule_GetState(bridge))->worker_type;
+    worker = (WorkerObject *)type->tp_alloc(type, 0);
+  }
+  if (worker != NULL) {
+    worker->thread_state = thread_state;
+    worker->ident = PyThread_get_thread_ident();
+    PyObject *entered = PyObject_CallMethod(module, "enter", "OI", worker, index);
+    if (entered == NULL)
+      Py_CLEAR(worker);
+    Py_XDECREF(entered);
+  }
+  Py_XDECREF(module);
+  Py_XDECREF(bridge);
+  return worker;
 }
 
 static void leave_interpreter(PyThreadState *thread_state) {
   /* Not under the hooks of a tracer or profiler, which may raise. */
   PyEval_SetTrace(NULL, NULL);
   PyEval_SetProfile(NULL, NULL);
-  if (call_hook("leave", NULL, 0) < 0)
+  PyObject *module = PyImport_ImportModule("dromon._worker");
+  PyObject *left = module == NULL ? NULL : PyObject_CallMethod(module, "leave", NULL);
+  if (left == NULL)
     PyErr_WriteUnraisable(NULL);
+  Py_XDECREF(left);
+  Py_XDECREF(module);
   PyThreadState_Clear(thread_state);
   PyThreadState_DeleteCurrent();
 }
 
-static int worker_enter(void *arg, uint32_t worker, void **state) {
+static int worker_enter(void *arg, uint32_t index, void **state) {
   PyThreadState *thread_state = PyThreadState_New((PyInterpreterState *)arg);
   if (thread_state == NULL)
     return -ENOMEM;
   PyEval_RestoreThread(thread_state);
-  if (call_hook("enter", "I", worker) < 0) {
+  WorkerObject *worker = make_worker(thread_state, index);
+  if (worker == NULL) {
     PyErr_WriteUnraisable(NULL);
     leave_interpreter(thread_state);
     return -EIO;
   }
   PyEval_SaveThread();
-  *state = thread_state;
+  current = worker;
+  *state = worker;
   return 0;
 }
 
-static void run_call(dromon_batch *batch, CallObject *call) {
+static void run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call) {
   dromon_task *task = &call->native.task;
-  bridge_call_run(call);
+  char name[16];
+  dromon_batch_name(batch, bridge_call_short_name(call, name) ? name : NULL);
+  bridge_call_run(call, worker);
   if (dromon_task_finish(task) < 0)
     bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
   if (call->port == NULL) {
@@ -56,14 +87,15 @@ static void run_call(dromon_batch *batch, CallObject *call) {
 }
 
 static void worker_run(void *state, dromon_batch *batch) {
-  PyEval_RestoreThread(state);
+  WorkerObject *worker = state;
+  PyEval_RestoreThread(worker->thread_state);
   dromon_task *task;
   while ((task = dromon_batch_next(batch)) != NULL) {
     CallObject *call = bridge_call_of(task);
     if (dromon_task_is_withdrawn(task))
       Py_DECREF(call); /* the queue's reference */
     else
-      run_call(batch, call);
+      run_call(worker, batch, call);
     if (bridge_gil_is_wanted())
       break;
   }
@@ -71,15 +103,28 @@ static void worker_run(void *state, dromon_batch *batch) {
 }
 
 static void worker_drop(void *state, dromon_task *task) {
-  PyEval_RestoreThread(state);
+  PyEval_RestoreThread(((WorkerObject *)state)->thread_state);
   Py_DECREF(bridge_call_of(task));
   PyEval_SaveThread();
 }
 
 static void worker_leave(void *state) {
-  PyEval_RestoreThread(state);
-  leave_interpreter(state);
+  WorkerObject *worker = state;
+  PyThreadState *thread_state = worker->thread_state;
+  PyEval_RestoreThread(thread_state);
+  current = NULL;
+  Py_DECREF(worker);
+  leave_interpreter(thread_state);
 }
+
+const dromon_ops bridge_worker_ops = {
+    .enter = worker_enter,
+    .run = worker_run,
+    .drop = worker_drop,
+    .leave = worker_leave,
+};
+
+/* ---- Stalls --------------------------------------------------------------------------------- */
 
 static bool interpreter_is_ending(void) {
 #if PY_VERSION_HEX < 0x030D0000
@@ -101,9 +146,37 @@ void bridge_on_stall(void *callback, uint32_t worker, uint64_t began_ns, uint64_
   PyGILState_Release(gil);
 }
 
-const dromon_ops bridge_worker_ops = {
-    .enter = worker_enter,
-    .run = worker_run,
-    .drop = worker_drop,
-    .leave = worker_leave,
+/* ---- The type ------------------------------------------------------------------------------- */
+
+static PyObject *worker_get_call(WorkerObject *self, void *Py_UNUSED(closure)) {
+  PyObject *call;
+  Py_BEGIN_CRITICAL_SECTION(self);
+  call = Py_NewRef(self->call == NULL ? Py_None : (PyObject *)self->call);
+  Py_END_CRITICAL_SECTION();
+  return call;
+}
+
+static PyGetSetDef worker_properties[] = {
+    {"call", (getter)worker_get_call, NULL, "The Call that the worker runs, or None.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static void worker_dealloc(WorkerObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+  type->tp_free((PyObject *)self);
+  Py_DECREF(type);
+}
+
+static PyType_Slot worker_slots[] = {
+    {Py_tp_doc, "One worker thread."},
+    {Py_tp_getset, worker_properties},
+    {Py_tp_dealloc, worker_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec bridge_worker_spec = {
+    .name = "dromon._bridge.Worker",
+    .basicsize = sizeof(WorkerObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = worker_slots,
 };

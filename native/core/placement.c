@@ -51,6 +51,38 @@ void own_state_note(struct own_state *state) {
   os_get_name(state->name);
 }
 
+/* Each compares first: reading is cheaper than writing, and a change is rare. */
+
+static void restore_mask(const struct own_state *state) {
+  if (os_get_blocked_signals() != state->signal_mask)
+    os_set_blocked_signals(state->signal_mask);
+}
+
+static void restore_cpus(struct own_state *state) {
+  struct own_state now;
+  note_cpus(&now);
+  if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0) {
+    os_set_affinity(state->cpus, state->cpu_bytes);
+    note_cpus(state);
+  }
+}
+
+void own_state_restore(struct own_state *state) {
+  restore_mask(state);
+  restore_cpus(state);
+}
+
+void own_name_set(const struct own_state *state, const char *name) {
+  if (name != NULL) {
+    os_set_name(name);
+    return;
+  }
+  char now[16];
+  os_get_name(now);
+  if (strcmp(now, state->name) != 0)
+    os_set_name(state->name);
+}
+
 /* At least: the system call itself, and reading the clock around the task. */
 enum {
   MASK_CHANGE_NS = 60,
@@ -58,21 +90,11 @@ enum {
   NAME_CHANGE_NS = 1000,
 };
 
-void own_state_restore(struct own_state *state, uint64_t task_ns) {
-  /* Compared first: reading is cheaper than writing, and a change is rare. */
-  struct own_state now;
-  if (task_ns >= MASK_CHANGE_NS && os_get_blocked_signals() != state->signal_mask)
-    os_set_blocked_signals(state->signal_mask);
-  if (task_ns >= CPUS_CHANGE_NS) {
-    note_cpus(&now);
-    if (now.cpu_bytes == state->cpu_bytes && memcmp(now.cpus, state->cpus, now.cpu_bytes) != 0) {
-      os_set_affinity(state->cpus, state->cpu_bytes);
-      note_cpus(state);
-    }
-  }
-  if (task_ns >= NAME_CHANGE_NS) {
-    os_get_name(now.name);
-    if (strcmp(now.name, state->name) != 0)
-      os_set_name(state->name);
-  }
+void own_state_restore_after(struct own_state *state, uint64_t task_ns) {
+  if (task_ns >= MASK_CHANGE_NS)
+    restore_mask(state);
+  if (task_ns >= CPUS_CHANGE_NS)
+    restore_cpus(state);
+  if (task_ns >= NAME_CHANGE_NS)
+    own_name_set(state, NULL);
 }

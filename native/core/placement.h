@@ -33,9 +33,15 @@ struct own_state {
  * for again. */
 void own_state_note(struct own_state *state);
 
-/* After a task that took so many nanoseconds. Reading takes three system calls, of which each is left
- * out where the task was too short to have made the one that changes what it reads; that of the name,
- * which is for people to read, is left out a little longer. */
-void own_state_restore(struct own_state *state, uint64_t task_ns);
+/* What a task may have changed, but for the name. */
+void own_state_restore(struct own_state *state);
+
+/* Gives the calling thread a name; NULL: its own, if it has another. */
+void own_name_set(const struct own_state *state, const char *name);
+
+/* All of it, after a task that took so many nanoseconds. Reading takes three system calls, of which each
+ * is left out where the task was too short to have made the one that changes what it reads; that of the
+ * name, which is for people to read, is left out a little longer. */
+void own_state_restore_after(struct own_state *state, uint64_t task_ns);
 
 #endif

@@ -197,13 +197,12 @@ static void count_completed(struct worker *worker, const dromon_task *task) {
     count_one(&worker->completed);
 }
 
-/* The worker no longer runs the task that it began last, if any. UINT64_MAX: what it took is not known,
- * since a language runtime was around it. */
-static void end(struct worker *worker, uint64_t task_ns) {
+/* The worker no longer runs the task of its batch that it began last, if any. */
+static void end_batched(struct worker *worker) {
   if (worker->began_ns == 0)
     return;
   store_relaxed(&worker->began_ns, 0);
-  own_state_restore(&worker->own_state, task_ns);
+  own_state_restore(&worker->own_state);
 }
 
 static void notify_posted(dromon_batch *batch) {
@@ -236,7 +235,7 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
 dromon_task *dromon_batch_next(dromon_batch *batch) {
   struct worker *worker = batch->worker;
   uint64_t now = os_now_ns();
-  end(worker, UINT64_MAX);
+  end_batched(worker);
   dromon_task *task = take_next(batch, now);
   if (task == NULL)
     return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
@@ -245,6 +244,10 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
   batch->tasks_left--;
   begin(worker, task, now);
   return task;
+}
+
+void dromon_batch_name(dromon_batch *batch, const char *name) {
+  own_name_set(&batch->worker->own_state, name);
 }
 
 void dromon_batch_end(dromon_batch *batch, dromon_task *task) {
@@ -270,7 +273,8 @@ static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
   notify_posted(&batch); /* first: somebody waits for it */
-  end(worker, UINT64_MAX);
+  end_batched(worker);
+  own_name_set(&worker->own_state, NULL);
 }
 
 /* Runs one native task, which began at `now`, if at all, and returns the time of its end. */
@@ -280,7 +284,8 @@ static uint64_t call_native(struct worker *worker, dromon_native_task *native, u
   uint64_t called = os_now_ns(); /* anew: to begin it may have had to fetch its record from afar */
   native->status = native->fn(native->arg);
   now = os_now_ns();
-  end(worker, now - called);
+  store_relaxed(&worker->began_ns, 0);
+  own_state_restore_after(&worker->own_state, now - called);
   dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
   count_completed(worker, &native->task);
   return now;

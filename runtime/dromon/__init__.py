@@ -18,10 +18,13 @@ _platform.check()
 
 from importlib.metadata import version as _version  # noqa: E402
 
+from . import from_thread as from_thread  # noqa: E402
+from . import testing as testing  # noqa: E402
 from . import to_thread as to_thread  # noqa: E402
 from ._building import get_include as get_include  # noqa: E402
 from ._building import get_library as get_library  # noqa: E402
 from ._errors import ClosedPoolError as ClosedPoolError  # noqa: E402
+from ._errors import Interrupted as Interrupted  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
 from ._pool import Pool as Pool  # noqa: E402

@@ -1,23 +1,43 @@
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, NoReturn, final
 
-from trio.lowlevel import Abort, Task
+import trio
+from trio.lowlevel import Abort, Task, TrioToken
+
+WAIT: Final[int]
+ABANDON: Final[int]
+INTERRUPT: Final[int]
+
+class Interrupted(BaseException): ...
 
 def worker_table() -> tuple[int, int]: ...
 def stall_hook(callback: Callable[[int, int, float], object], /) -> tuple[int, int]: ...
+def current_call() -> Call | None: ...
 
 @final
 class Call:
     waiter: Task | Callable[[], object] | None
-    after_abandoned: Callable[[], object] | None
-    def abort(self, raise_cancel: object, /) -> Abort: ...
+    limiter: trio.CapacityLimiter | None
+    thread_name: str | None
+    @property
+    def port(self) -> Port | None: ...
+    @property
+    def raise_cancel(self) -> Callable[[], NoReturn] | None: ...
+    def submit(self) -> bool: ...
+    def abort(self, raise_cancel: Callable[[], NoReturn], /) -> Abort: ...
+    def interrupt(self) -> None: ...
+    def abandon(self) -> bool: ...
+    def visit(self) -> bool: ...
+    def leave(self) -> None: ...
     def unwrap(self) -> Any: ...
 
 @final
 class Port:
     @property
     def waiting(self) -> int: ...
-    def __init__(self, abort_succeeded: Abort, abort_failed: Abort) -> None: ...
+    @property
+    def token(self) -> TrioToken: ...
+    def __init__(self, abort_succeeded: Abort, abort_failed: Abort, token: TrioToken) -> None: ...
     def fileno(self) -> int: ...
     def take(self, most: int, /) -> list[Call]: ...
     def post(self, callback: Callable[[], object], /) -> None: ...
@@ -26,34 +46,34 @@ class Port:
 @final
 class Pool:
     def __init__(self, address: int, /) -> None: ...
-    def submit(
+    def call(
         self,
         port: Port,
-        waiter: Task | None,
+        host: Task | None,
         function: Callable[..., object],
         arguments: tuple[object, ...],
-        abandon_on_abort: bool,
+        on_abort: int,
+        thread_name: str | None,
         /,
-    ) -> Call | None: ...
-    def submit_native(
+    ) -> Call: ...
+    def native_call(
         self,
         port: Port,
         waiter: Task | None,
         fn: int,
         arg: int,
         kept_alive: object,
-        abandon_on_abort: bool,
+        on_abort: int,
         /,
-    ) -> Call | None: ...
+    ) -> Call: ...
     def start(
         self, function: Callable[..., object], arguments: tuple[object, ...], wait: bool, /
     ) -> bool | None: ...
     def close(
-        self,
-        port: Port,
-        waiter: Task | None,
-        function: Callable[..., object],
-        arguments: tuple[object, ...],
-        abandon_on_abort: bool,
-        /,
+        self, port: Port, waiter: Task | None, function: Callable[[], object], /
     ) -> Call | None: ...
+
+@final
+class Worker:
+    @property
+    def call(self) -> Call | None: ...

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from contextvars import copy_context
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-import attrs
-import outcome
 from sniffio import current_async_library_cvar
+from trio import CapacityLimiter, WouldBlock
 from trio.lowlevel import (
     Abort,
     checkpoint_if_cancelled,
@@ -16,17 +14,16 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._bridge import ABANDON, WAIT
 from ._errors import ClosedPoolError, QueueFull
+from ._from_thread import MESSAGES, serve
+from ._interruption import Escalation, check_interruption, in_time
 from ._native_call import argument_address, function_address
-from ._port import current_port, deliver_rest, new_port
-from ._worker import named
+from ._port import current_port, deliver_rest, new_port, note_if_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
-
-    import trio
-    from trio.lowlevel import Task
 
     from . import _bridge
 
@@ -34,147 +31,129 @@ RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
 
 
-class Submit(Protocol):
-    """Queues one call, of whatever kind."""
-
-    def __call__(
-        self, port: _bridge.Port, waiter: Task | None, abandon: bool, /
-    ) -> _bridge.Call: ...
-
-
-async def run_call(
+async def run_sync(
     pool: _bridge.Pool,
     sync_fn: Callable[..., RetT],
     args: tuple[object, ...],
     thread_name: str | None,
     abandon_on_cancel: bool,
-    limiter: trio.CapacityLimiter | None,
+    interrupt_on_cancel: bool,
+    limiter: CapacityLimiter | None,
+    timeout: float | None,
+    grace_period: float | None,
 ) -> RetT:
     """What `Pool.run_sync` and `dromon.to_thread.run_sync` do; described at the first.
 
     They protect it, and all that it calls here, from KeyboardInterrupt.
     """
     await checkpoint_if_cancelled()
-    abandon = bool(abandon_on_cancel)
-    if not callable(sync_fn):
-        raise TypeError(f"sync_fn must be callable, not {sync_fn!r}")
-    if thread_name is not None:
-        sync_fn = named(thread_name, sync_fn)
-    result: RetT
-    if limiter is not None:
-        name = getattr(sync_fn, "__qualname__", repr(sync_fn))
-        submit = partial(_submit, pool, sync_fn, args)
-        result = await _run_limited(submit, name, abandon, limiter)
-    elif (port := current_port()) is None:
-        result = await _run_alone(partial(_submit, pool, sync_fn, args))
-    else:
-        call = _submit(pool, sync_fn, args, port, current_task(), abandon)
-        result = await wait_task_rescheduled(call.abort)
+    on_abort = ABANDON if abandon_on_cancel else WAIT
+    if interrupt_on_cancel or timeout is not None or grace_period is not None:
+        on_abort = check_interruption(on_abort, interrupt_on_cancel, timeout, grace_period)
+    call = _run(pool.call, (sync_fn, args, on_abort, thread_name), limiter, grace_period)
+    result: RetT = await (call if timeout is None else in_time(call, timeout, sync_fn))
     return result
 
 
-async def run_native_call(
+async def run_native(
     pool: _bridge.Pool,
     fn: object,
     arg: object,
     abandon_on_cancel: bool,
-    limiter: trio.CapacityLimiter | None,
+    limiter: CapacityLimiter | None,
 ) -> int:
     """What `Pool.run_native` does, which protects it from KeyboardInterrupt."""
     await checkpoint_if_cancelled()
-    abandon = bool(abandon_on_cancel)
+    on_abort = ABANDON if abandon_on_cancel else WAIT
     address = function_address(fn)
     argument, buffer = argument_address(arg)
-    submit = partial(_submit_native, pool, address, argument, (fn, arg, buffer))
-    if limiter is not None:
-        status: int = await _run_limited(submit, repr(fn), abandon, limiter)
-    elif (port := current_port()) is None:
-        status = await _run_alone(submit)
-    else:
-        status = await wait_task_rescheduled(submit(port, current_task(), abandon).abort)
+    arguments = (address, argument, (fn, arg, buffer), on_abort)
+    status: int = await _run(pool.native_call, arguments, limiter, None)
     return status
 
 
-async def _run_alone(submit: Submit) -> Any:
+async def _run(
+    make_call: Callable[..., _bridge.Call],
+    arguments: tuple[object, ...],
+    limiter: CapacityLimiter | None,
+    grace_period: float | None,
+) -> Any:
+    """Run the call that ``make_call(port, task, *arguments)`` makes, and return its result."""
+    port = current_port()
+    if port is None:
+        return await _run_alone(make_call, arguments)
+    task = current_task()
+    if current_async_library_cvar.get() is None:
+        call = make_call(port, task, *arguments)
+    else:
+        call = _outside_async(make_call, port, task, *arguments)
+    escalation = None
+    abort = call.abort
+    if grace_period is not None:
+        escalation = Escalation(call, task, grace_period)
+        abort = escalation.abort
+    if limiter is not None:
+        await _acquire(limiter, call)
+    try:
+        if not call.submit():
+            raise ClosedPoolError("the pool is closed")
+        result = await wait_task_rescheduled(abort)
+        while type(result) in MESSAGES:
+            await serve(call, result)
+            result = await wait_task_rescheduled(abort)
+        return result
+    except BaseException:
+        note_if_idle(port)  # it may have been withdrawn or abandoned
+        raise
+    finally:
+        if escalation is not None:
+            escalation.cancel()
+        # Unless it was abandoned: then who delivers the call will release the limiter.
+        if limiter is not None and (call.waiter is not None or call.limiter is None):
+            limiter.release_on_behalf_of(call)
+
+
+async def _acquire(limiter: CapacityLimiter, call: _bridge.Call) -> None:
+    """Borrow a token for a call, which stands in for its thread, as trio has a placeholder do."""
+    acquired = False
+    if type(limiter) is CapacityLimiter:
+        # Its own `acquire_on_behalf_of` would give the loop a turn first. The call does that, too.
+        try:
+            limiter.acquire_on_behalf_of_nowait(call)
+            acquired = True
+        except WouldBlock:
+            pass
+    if not acquired:
+        await limiter.acquire_on_behalf_of(call)
+    call.limiter = limiter
+
+
+async def _run_alone(make_call: Callable[..., _bridge.Call], arguments: tuple[object, ...]) -> Any:
     """Make a call at the very end of a run, when no system task can deliver it.
 
-    Only shielded code gets so far, so cancellation is of no concern.
+    Only shielded code gets so far, so cancellation is of no concern, and neither are limits.
     """
     port = new_port()
     try:
-        call = submit(port, None, False)
+        call = _outside_async(make_call, port, None, *arguments)
+        if not call.submit():
+            raise ClosedPoolError("the pool is closed")
         await deliver_rest(port)
     finally:
         port.close()
     return call.unwrap()
 
 
-@attrs.frozen(eq=False)
-class _Borrower:
-    """Stands in for a call at a limiter, as trio has it for its own threads."""
-
-    name: str
-
-
-async def _run_limited(
-    submit: Submit, name: str, abandon: bool, limiter: trio.CapacityLimiter
-) -> Any:
-    borrower = _Borrower(name)
-    release = partial(limiter.release_on_behalf_of, borrower)
-    release_later = partial(outcome.capture, release)  # as in trio, its errors have nowhere to go
-    await limiter.acquire_on_behalf_of(borrower)
-    call = None
-    try:
-        port = current_port()
-        if port is None:
-            return await _run_alone(submit)
-        call = submit(port, current_task(), abandon)
-        call.after_abandoned = release_later
-        return await wait_task_rescheduled(call.abort)
-    finally:
-        if call is None or call.waiter is not release_later:
-            release()
-
-
-def _submit(
-    pool: _bridge.Pool,
-    sync_fn: Callable[..., object],
-    args: tuple[object, ...],
-    port: _bridge.Port,
-    waiter: Task | None,
-    abandon: bool,
-) -> _bridge.Call:
-    return _accepted(_outside_async(pool.submit, port, waiter, sync_fn, args, abandon))
-
-
-def _submit_native(
-    pool: _bridge.Pool,
-    fn: int,
-    arg: int,
-    kept_alive: object,
-    port: _bridge.Port,
-    waiter: Task | None,
-    abandon: bool,
-) -> _bridge.Call:
-    return _accepted(pool.submit_native(port, waiter, fn, arg, kept_alive, abandon))
-
-
-def _outside_async(function: Callable[[*Ts], RetT], *args: *Ts) -> RetT:
+def _outside_async(function: Callable[..., RetT], *args: object) -> RetT:
     """Call a function that copies the current context for a worker.
 
     The worker is not inside an async library, whatever this thread's context says.
     """
-    if current_async_library_cvar.get(None) is None:
+    if current_async_library_cvar.get() is None:
         return function(*args)
     context = copy_context()
     context.run(current_async_library_cvar.set, None)
     return context.run(function, *args)
-
-
-def _accepted(call: _bridge.Call | None) -> _bridge.Call:
-    if call is None:
-        raise ClosedPoolError("the pool is closed")
-    return call
 
 
 def start_call(
@@ -215,11 +194,11 @@ async def close_pool(pool: _bridge.Pool) -> bool:
     port = current_port()
     if port is None:  # the end of the run, see _run_alone
         port = new_port()
-        call = pool.close(port, None, _last_call, (), False)
+        call = pool.close(port, None, _last_call)
         await deliver_rest(port)
         port.close()
         return call is not None
-    call = pool.close(port, current_task(), _last_call, (), False)
+    call = pool.close(port, current_task(), _last_call)
     if call is None:
         return False
     # It can't be withdrawn: its turn comes only when there is nothing else to wait for.

@@ -7,6 +7,8 @@ import os
 
 import trio
 
+from ._bridge import Interrupted as Interrupted
+
 
 class ClosedPoolError(trio.ClosedResourceError):
     """The pool was closed: by leaving its ``async with`` block, or because it belongs to the

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from trio.lowlevel import checkpoint, enable_ki_protection
 
-from . import _bridge
-from ._call import close_pool, run_call, run_native_call, start_call
+from . import _bridge, _call
 from ._children import remember_mask
 from ._errors import ClosedPoolError
 from ._native import ffi, lib
@@ -85,22 +84,33 @@ class Pool:
         thread_name: str | None = None,
         abandon_on_cancel: bool = False,
         limiter: trio.CapacityLimiter | None = None,
+        interrupt_on_cancel: bool = False,
+        timeout: float | None = None,
+        grace_period: float | None = None,
     ) -> RetT:
         """Run ``sync_fn(*args)`` on a worker of this pool and wait for it.
 
-        The signature and the meaning are those of `trio.to_thread.run_sync`. ``sync_fn`` runs in a
-        copy of the current context (`contextvars`).
+        The signature and the meaning are those of `trio.to_thread.run_sync`, and the last three
+        arguments are dromon's own. ``sync_fn`` runs in a copy of the current context
+        (`contextvars`). It can call back into trio by `dromon.from_thread` or `trio.from_thread`.
 
         Args:
           sync_fn: An arbitrary synchronous callable.
           *args: Positional arguments for it. For keyword arguments use `functools.partial`.
-          thread_name (str | None): A name for the worker thread while the call runs; the OS sees
-              its first 15 bytes. By default the worker keeps its own.
+          thread_name (str | None): What the worker thread is called while the call runs; the OS
+              sees its first 15 bytes. By default ``"{sync_fn.__name__} from {task.name}"``.
           abandon_on_cancel (bool): What cancellation does to a call that is already running, see
               below.
           limiter (trio.CapacityLimiter | None): Limits how many calls run at once: anything with
               its methods ``acquire_on_behalf_of`` and ``release_on_behalf_of``. It is released when
               the call has really ended. By default there is no limit but the number of workers.
+          interrupt_on_cancel (bool): That cancellation interrupts a running call, see below.
+          timeout (float | None): Seconds, from now on, in which the call has to end. If it does
+              not, it is withdrawn or interrupted (or, with ``abandon_on_cancel``, abandoned) as if
+              it were cancelled. A call with a timeout is interrupted by other cancellation, too.
+          grace_period (float | None): Seconds that a call has to end after it was interrupted.
+              Then it is interrupted a second time, and after as many seconds more it is abandoned.
+              By default it is interrupted once, and waited for however long it takes.
 
         Returns:
           Whatever ``sync_fn(*args)`` returns.
@@ -108,9 +118,12 @@ class Pool:
         If the pool's queue is full, the call waits in line behind it, and this task with it.
 
         Raises:
+          trio.TooSlowError: The ``timeout`` is over; its cause is the `Interrupted` that came out
+              of the call, with a traceback that shows where it was.
           ClosedPoolError: The pool is closed.
           SpawnError: No descriptor is left for this trio run, whose first call this is.
-          TypeError: ``sync_fn`` is not callable.
+          TypeError: ``sync_fn`` is not callable, or is an async function.
+          ValueError: A number of seconds is negative, or arguments exclude each other.
           Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
 
         **Cancellation**: a call that no worker has started yet is withdrawn at once and never runs.
@@ -119,12 +132,33 @@ class Pool:
         instead, while the call goes on in the background, and its outcome is discarded. If the run
         ends before the call, the limiter is never released.
 
+        **Interrupts**: with ``interrupt_on_cancel``, `Interrupted` is raised inside the call, at
+        whatever point its Python code is. It unwinds, and its ``finally`` blocks run; when it has
+        ended, `trio.Cancelled` is raised here. If the call catches the `Interrupted` and returns or
+        raises something else, that is its outcome, and is kept. A call that is in a C function
+        (`time.sleep`, a lock, NumPy, hashing) notices when that returns to Python code. No other
+        call is ever hit. While the call waits for trio, in `dromon.from_thread.run`, the async
+        function is cancelled in its place, and the interrupt comes after it. An interrupt that hits
+        a ``__del__`` method or a callback of the garbage collector is printed and lost, as any
+        exception there: hence the second one of a ``grace_period``.
+
         Example::
 
             async with dromon.open_pool(workers=4) as pool:
                 digest = await pool.run_sync(hash_file, path)
+                page = await pool.run_sync(render, template, timeout=0.5)
         """
-        return await run_call(self._bridge, sync_fn, args, thread_name, abandon_on_cancel, limiter)
+        return await _call.run_sync(
+            self._bridge,
+            sync_fn,
+            args,
+            thread_name,
+            abandon_on_cancel,
+            interrupt_on_cancel,
+            limiter,
+            timeout,
+            grace_period,
+        )
 
     @enable_ki_protection
     async def run_native(
@@ -167,7 +201,7 @@ class Pool:
             job = ffi.new("struct job *", {"count": 1000})
             await pool.run_native(ffi.addressof(lib, "work"), job)
         """
-        return await run_native_call(self._bridge, fn, arg, abandon_on_cancel, limiter)
+        return await _call.run_native(self._bridge, fn, arg, abandon_on_cancel, limiter)
 
     def submit(self, fn: Callable[[*Ts], RetT], /, *args: *Ts) -> Future[RetT]:
         """Queue ``fn(*args)`` from synchronous code, as `concurrent.futures.Executor.submit` does.
@@ -213,7 +247,7 @@ class Pool:
 
     def _start(self, fn: Callable[..., RetT], args: tuple[object, ...], wait: bool) -> Future[RetT]:
         future: Future[RetT] = Future()
-        start_call(self._bridge, future, fn, args, wait)
+        _call.start_call(self._bridge, future, fn, args, wait)
         return future
 
     def statistics(self) -> PoolStatistics:
@@ -227,7 +261,7 @@ class Pool:
 
     @enable_ki_protection
     async def _aclose(self) -> None:
-        if await close_pool(self._bridge):
+        if await _call.close_pool(self._bridge):
             lib.dromon_pool_join(self._core)
             self._joined = True
             _open_pools.discard(self)
@@ -343,7 +377,7 @@ class _PoolOfTheParent:
             "the pool belongs to the process that forked this one; open another pool here"
         )
 
-    submit = submit_native = start = _refuse
+    call = native_call = start = _refuse
 
     def close(self, *args: object) -> None:
         return None

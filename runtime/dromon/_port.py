@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import cast
 
-from outcome import Outcome
-from trio import CancelScope
+from outcome import Outcome, capture
+from trio import CancelScope, Event
 from trio.lowlevel import (
     Abort,
     RunVar,
     Task,
     checkpoint,
+    current_trio_token,
     reschedule,
     spawn_system_task,
     wait_readable,
@@ -32,11 +33,14 @@ DELIVER_AT_MOST = 256
 # None at the end of a run, when trio no longer runs system tasks.
 _port_of_run: RunVar[_bridge.Port | None] = RunVar("dromon port")
 
+# Set, and taken away, when no call of this run is waited for any more. None if nobody asked for it.
+_idle: RunVar[Event | None] = RunVar("dromon idle")
+
 
 def new_port() -> _bridge.Port:
     """A port whose calls trio can abort."""
     try:
-        return _bridge.Port(Abort.SUCCEEDED, Abort.FAILED)
+        return _bridge.Port(Abort.SUCCEEDED, Abort.FAILED, current_trio_token())
     except OSError as error:
         raise SpawnError.from_errno(cast("int", error.errno), _CANNOT_LISTEN) from None
 
@@ -85,16 +89,46 @@ async def _deliver_ready(port: _bridge.Port) -> None:
         _wake_waiters(calls)
         await checkpoint()
     _wake_waiters(calls)
+    note_if_idle(port)
 
 
 def _wake_waiters(calls: list[_bridge.Call]) -> None:
     for call in calls:
         waiter = call.waiter
-        if isinstance(waiter, Task):
+        if type(waiter) is Task:
             reschedule(waiter, cast("Outcome[object]", call))
         elif waiter is not None:
-            # Of an abandoned call: its task has gone on, and this is what remains to be done.
             waiter()
+        elif call.limiter is not None:
+            # Of an abandoned call: its task has gone on. As in trio, an error has nowhere to go.
+            capture(call.limiter.release_on_behalf_of, call)
+
+
+# ---- Whether calls are waited for ----------------------------------------------------------------
+
+
+def waiting_calls() -> int:
+    """How many calls of the current trio run somebody waits for."""
+    port = _port_of_run.get(None)
+    return 0 if port is None else port.waiting
+
+
+async def wait_idle() -> None:
+    """Wait until nobody waits for a call any longer, and those who did have gone on."""
+    while waiting_calls() > 0:
+        event = _idle.get(None)
+        if event is None:
+            event = Event()
+            _idle.set(event)
+        await event.wait()
+        await checkpoint()  # who waited for the last call was woken in the same step of the loop
+
+
+def note_if_idle(port: _bridge.Port) -> None:
+    """Tell `wait_idle`. After calls were delivered, withdrawn or abandoned."""
+    if port.waiting == 0 and (event := _idle.get(None)) is not None:
+        event.set()
+        _idle.set(None)
 
 
 # A call is the outcome that its waiter gets: trio unwraps it right into the waiting task.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from . import _trio_threads
 from ._children import add_worker, remove_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-RetT = TypeVar("RetT")
+    from . import _bridge
 
 
 def worker_name(index: int) -> str:
@@ -21,13 +18,40 @@ def worker_name(index: int) -> str:
     return f"dromon-{index}"
 
 
-def enter(index: int) -> None:
-    """Give this thread its permanent entry in `threading`'s table, under its own name.
+class WorkerThread(threading._DummyThread):
+    """The permanent entry of a worker in `threading`'s table, for the thread that makes it.
 
     Without one, each task that asks for the current thread would make and leave a dummy there.
+
+    It is named after the call that the worker runs, if that was given a name. Nothing is done for
+    that unless somebody asks.
     """
-    threading.current_thread().name = worker_name(index)
+
+    def __init__(self, worker: _bridge.Worker, name: str) -> None:
+        self._worker = worker
+        super().__init__()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        call = self._worker.call
+        named = None if call is None else call.thread_name
+        return self._name if named is None else named
+
+    @name.setter
+    def name(self, name: str) -> None:
+        call = self._worker.call
+        if call is None or call.thread_name is None:
+            self._name = name
+        else:
+            call.thread_name = name
+
+
+def enter(worker: _bridge.Worker, index: int) -> None:
+    """Make this thread, in which `worker` lives, at home in Python."""
+    WorkerThread(worker, worker_name(index))
     add_worker()
+    _trio_threads.adopt_thread(worker)
     # As threading.Thread does: coverage and debuggers set these. They may raise at once.
     if (trace := threading.gettrace()) is not None:
         sys.settrace(trace)
@@ -43,28 +67,3 @@ def leave() -> None:
     remove_worker()
     with threading._active_limbo_lock:  # type: ignore[attr-defined]
         threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
-
-
-def named(thread_name: str, function: Callable[..., RetT]) -> Callable[..., RetT]:
-    """Wrap a function so that the thread that runs it bears `thread_name` meanwhile."""
-    if not isinstance(thread_name, str):
-        raise TypeError(f"thread_name must be a string or None, not {thread_name!r}")
-
-    def run_named(*args: object) -> RetT:
-        thread = threading.current_thread()
-        own_name = thread.name
-        try:
-            _rename(thread, thread_name)
-            return function(*args)
-        finally:
-            _rename(thread, own_name)
-
-    return run_named
-
-
-def _rename(thread: threading.Thread, name: str) -> None:
-    thread.name = name
-    # Before Python 3.14 that is only Python's name. The kernel cuts its own to 15 bytes; where it
-    # cannot be written (no /proc), the name is not worth an error.
-    with suppress(OSError):
-        Path("/proc/thread-self/comm").write_bytes(name.encode(errors="replace"))

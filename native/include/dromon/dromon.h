@@ -161,6 +161,10 @@ typedef struct dromon_ops {
  * withdrawn one is only to be let go of. The first call always gives a task. */
 DROMON_API dromon_task *dromon_batch_next(dromon_batch *batch);
 
+/* Names the worker's thread for the task that it is about to run, as the system shows it (15 bytes
+ * count); NULL: by its own name. Before each task; after the batch it has its own name again. */
+DROMON_API void dromon_batch_name(dromon_batch *batch, const char *name);
+
 /* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task begins
  * or, if there is none, right after `run` returned. Once for each task that dromon_batch_next gave and
  * that was not withdrawn. Result as dromon_port_post. */

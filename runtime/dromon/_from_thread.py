@@ -1,0 +1,245 @@
+"""`dromon.from_thread`: from a worker back into trio."""
+
+from __future__ import annotations
+
+import inspect
+import queue
+from collections.abc import Coroutine
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple
+
+import attrs
+import trio
+from outcome import Error, Outcome, Value, acapture, capture
+from trio.lowlevel import (
+    Task,
+    cancel_shielded_checkpoint,
+    current_task,
+    disable_ki_protection,
+    reschedule,
+    spawn_system_task,
+)
+
+from . import _trio_threads
+from ._bridge import current_call
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio.lowlevel import TrioToken
+
+    from . import _bridge
+
+RetT = TypeVar("RetT")
+Ts = TypeVarTuple("Ts")
+
+
+def run(
+    afn: Callable[[*Ts], Awaitable[RetT]],
+    *args: *Ts,
+    trio_token: TrioToken | None = None,
+) -> RetT:
+    """Run ``await afn(*args)`` in trio, from a worker, and wait for it.
+
+    Takes the place of `trio.from_thread.run`, with the same meaning. Within a call of
+    `dromon.to_thread.run_sync` or `dromon.Pool.run_sync` the function runs in the very task that
+    waits for that call: its cancel scopes apply, and its context is that of the worker. It runs in
+    a system task if the call is one with ``abandon_on_cancel=True``, or if a ``trio_token`` is
+    given, which works from any thread.
+
+    Args:
+      afn: An async function.
+      *args: Its positional arguments.
+      trio_token (trio.lowlevel.TrioToken | None): The trio run to call into, see
+          `trio.lowlevel.current_trio_token`. By default that of the call.
+
+    Returns:
+      Whatever ``afn(*args)`` returns.
+
+    Raises:
+      trio.RunFinishedError: The trio run is over, or too near its end.
+      trio.Cancelled: The task was cancelled meanwhile, and ``afn`` let it pass.
+      RuntimeError: This is a thread of a trio run, which would wait for itself; or no call of a
+          trio task, and no ``trio_token`` was given.
+      TypeError: ``afn`` is not an async function.
+      Exception: Whatever ``afn(*args)`` raises.
+
+    **Cancellation**: the function is cancelled with the task that it runs in. The waiting call is
+    not interrupted (``interrupt_on_cancel``) until it has its answer.
+
+    Example::
+
+        def resize(path):  # on a worker
+            image = render(path)
+            dromon.from_thread.run(channel.send, image)
+    """
+    call = current_call()
+    if trio_token is not None or call is None or call.port is None:
+        return trio.from_thread.run(afn, *args, trio_token=trio_token)
+    result: RetT = _ask(call, call.port.token, AsyncMessage(afn, args))
+    return result
+
+
+def run_sync(
+    fn: Callable[[*Ts], RetT],
+    *args: *Ts,
+    trio_token: TrioToken | None = None,
+) -> RetT:
+    """Run ``fn(*args)`` in the trio thread, from a worker, and wait for it.
+
+    Takes the place of `trio.from_thread.run_sync`, with the same meaning. Where it runs, arguments
+    and errors are as for `dromon.from_thread.run`.
+
+    Returns:
+      Whatever ``fn(*args)`` returns.
+
+    Raises:
+      trio.RunFinishedError: The trio run is over.
+      RuntimeError: As for `dromon.from_thread.run`.
+      TypeError: ``fn`` is an async function.
+      Exception: Whatever ``fn(*args)`` raises.
+
+    Example::
+
+        dromon.from_thread.run_sync(event.set)
+    """
+    call = current_call()
+    if trio_token is not None or call is None or call.port is None:
+        return trio.from_thread.run_sync(fn, *args, trio_token=trio_token)
+    result: RetT = _ask(call, call.port.token, SyncMessage(fn, args))
+    return result
+
+
+def check_cancelled() -> None:
+    """Raise `trio.Cancelled` if the task that waits for this call has been cancelled.
+
+    Takes the place of `trio.from_thread.check_cancelled`. For long calls without
+    ``abandon_on_cancel`` or ``interrupt_on_cancel`` to end early, at a place of their choice, and
+    for abandoned ones to end at all.
+
+    Raises:
+      trio.Cancelled: The task was cancelled since the call began.
+      RuntimeError: This thread does not run a call of a trio task.
+
+    Example::
+
+        def work(rows):
+            for row in rows:
+                dromon.from_thread.check_cancelled()
+                crunch(row)
+    """
+    call = current_call()
+    if call is None or call.port is None:
+        trio.from_thread.check_cancelled()
+    elif call.raise_cancel is not None:
+        call.raise_cancel()
+
+
+# ---- What a worker asks of a trio task -----------------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class AsyncMessage(Generic[RetT]):
+    """An async function to run, and where its outcome goes."""
+
+    afn: Callable[..., Awaitable[RetT]]
+    args: tuple[object, ...]
+    context: Context = attrs.field(init=False, factory=copy_context)
+    answer: queue.SimpleQueue[Outcome[RetT]] = attrs.field(init=False, factory=queue.SimpleQueue)
+
+    async def run(self) -> None:
+        """Run it in the task that waits for the call, which protects itself."""
+        task = current_task()
+        own_context = task.context
+        task.context = self.context.copy()
+        await cancel_shielded_checkpoint()  # trio changes contexts between two steps of a task
+        outcome = await acapture(self._unprotected)
+        task.context = own_context
+        await cancel_shielded_checkpoint()
+        self.answer.put(outcome)
+
+    async def run_in_system_task(self) -> None:
+        self.answer.put(await acapture(self._unprotected))
+
+    def start_system_task(self) -> None:
+        try:
+            spawn_system_task(self.run_in_system_task, name=self.afn, context=self.context)
+        except RuntimeError:
+            error = trio.RunFinishedError("the trio run is too near its end")
+            self.answer.put(Error(error))
+
+    @disable_ki_protection
+    async def _unprotected(self) -> RetT:
+        return await _coroutine_of(self.afn, self.args)
+
+
+@attrs.frozen(eq=False)
+class SyncMessage(Generic[RetT]):
+    """A sync function to run, and where its outcome goes."""
+
+    fn: Callable[..., RetT]
+    args: tuple[object, ...]
+    context: Context = attrs.field(init=False, factory=copy_context)
+    answer: queue.SimpleQueue[Outcome[RetT]] = attrs.field(init=False, factory=queue.SimpleQueue)
+
+    def run_sync(self) -> None:
+        """Run it in whatever task it is."""
+        self.answer.put(capture(self._unprotected))
+
+    start_system_task = run_sync
+
+    @disable_ki_protection
+    def _unprotected(self) -> RetT:
+        result = self.context.run(self.fn, *self.args)
+        if inspect.iscoroutine(result):
+            result.close()
+            name = getattr(self.fn, "__qualname__", self.fn)
+            raise TypeError(
+                f"dromon expected a sync function, but {name!r} appears to be asynchronous"
+            )
+        return result
+
+
+def _coroutine_of(
+    afn: Callable[..., Awaitable[RetT]], args: tuple[object, ...]
+) -> Coroutine[Any, Any, RetT]:
+    if isinstance(afn, Coroutine):
+        afn.close()
+        raise TypeError(
+            f"afn must be an async function, not a coroutine object: {afn!r}; give its arguments"
+            " after it, in place of calling it"
+        )
+    coroutine = afn(*args)
+    if not isinstance(coroutine, Coroutine):
+        raise TypeError(f"afn must be an async function, but {afn!r} returned {coroutine!r}")
+    return coroutine
+
+
+MESSAGES: Final = frozenset((AsyncMessage, SyncMessage, *_trio_threads.MESSAGES))
+"""The types of what may come to a task that waits for a call in place of its outcome."""
+
+
+async def serve(call: _bridge.Call, message: Any) -> None:
+    """Do what a call asks of the task that waits for it."""
+    if hasattr(message, "run"):
+        await message.run()
+    else:
+        message.run_sync()
+    call.leave()
+
+
+def _ask(call: _bridge.Call, token: TrioToken, message: Any) -> Any:
+    """Have a message served, and wait for the answer, on the worker that runs the call."""
+    if trio.lowlevel.in_trio_task():
+        raise RuntimeError("this is a blocking function; call it from a thread")
+    if isinstance(call.waiter, Task) and call.visit():
+        token.run_sync_soon(_deliver, call, message)
+    else:
+        token.run_sync_soon(message.start_system_task)
+    return message.answer.get().unwrap()
+
+
+def _deliver(call: _bridge.Call, message: object) -> None:
+    task = call.waiter
+    assert isinstance(task, Task)  # it is not abandoned while the call visits
+    reschedule(task, Value(message))
