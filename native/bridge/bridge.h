@@ -120,14 +120,11 @@ int bridge_check_function(PyObject *function);
  * worker's own name. */
 PyObject *bridge_call_thread_name(CallObject *call);
 
-/* The same as the system shows it, cut to 15 bytes. Returns whether it has one. */
-bool bridge_call_short_name(CallObject *call, char name[16]);
-
 /* Lets go of what the call needed to run. */
 void bridge_call_clear_inputs(CallObject *call);
 
-/* Runs it on the calling thread, which is the worker's, and lets go of everything but its outcome. */
-void bridge_call_run(CallObject *call, WorkerObject *worker);
+/* Runs it on the calling thread, which is the worker's, within `batch`, and lets go of everything but its outcome. */
+void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch);
 
 /* Tells of an exception that nobody will get. */
 void bridge_call_report(CallObject *call);

@@ -129,7 +129,8 @@ static const char *text_of(PyObject *name) {
   return text != NULL ? text : "?";
 }
 
-bool bridge_call_short_name(CallObject *call, char name[16]) {
+/* The same as the system shows it, cut to 15 bytes. Returns whether it has one. */
+static bool short_name(CallObject *call, char name[16]) {
   if (call->name == NULL)
     return false;
   size_t length = append(name, 0, text_of(call->name));
@@ -179,12 +180,22 @@ static PyObject *refuse_coroutine(PyObject *function, PyObject *coroutine) {
   return NULL;
 }
 
-void bridge_call_run(CallObject *call, WorkerObject *worker) {
+/* Calls its function, in its context. */
+static PyObject *call_function(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
+  char name[16];
+  bool has_name = short_name(call, name);
+  bridge_call_begin(call, worker);
+  dromon_batch_enter_task(batch, has_name ? name : NULL);
+  PyObject *value = PyObject_Call(call->function, call->arguments, NULL);
+  dromon_batch_leave_task(batch);
+  bridge_call_end(call, worker);
+  return value;
+}
+
+void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
   PyObject *value = NULL;
   if (PyContext_Enter(call->context) == 0) {
-    bridge_call_begin(call, worker);
-    value = PyObject_Call(call->function, call->arguments, NULL);
-    bridge_call_end(call, worker);
+    value = call_function(call, worker, batch);
     if (value != NULL && PyCoro_CheckExact(value))
       value = refuse_coroutine(call->function, value);
     if (value == NULL)

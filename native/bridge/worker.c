@@ -72,9 +72,7 @@ static int worker_enter(void *arg, uint32_t index, void **state) {
 
 static void run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call) {
   dromon_task *task = &call->native.task;
-  char name[16];
-  dromon_batch_name(batch, bridge_call_short_name(call, name) ? name : NULL);
-  bridge_call_run(call, worker);
+  bridge_call_run(call, worker, batch);
   if (dromon_task_finish(task) < 0)
     bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
   if (call->port == NULL) {

@@ -49,6 +49,8 @@ void own_state_note(struct own_state *state) {
   note_cpus(state);
   state->signal_mask = os_get_blocked_signals();
   os_get_name(state->name);
+  memcpy(state->shown, state->name, sizeof state->shown);
+  state->shown_is_known = true;
 }
 
 /* Each compares first: reading is cheaper than writing, and a change is rare. */
@@ -67,22 +69,6 @@ static void restore_cpus(struct own_state *state) {
   }
 }
 
-void own_state_restore(struct own_state *state) {
-  restore_mask(state);
-  restore_cpus(state);
-}
-
-void own_name_set(const struct own_state *state, const char *name) {
-  if (name != NULL) {
-    os_set_name(name);
-    return;
-  }
-  char now[16];
-  os_get_name(now);
-  if (strcmp(now, state->name) != 0)
-    os_set_name(state->name);
-}
-
 /* At least: the system call itself, and reading the clock around the task. */
 enum {
   MASK_CHANGE_NS = 60,
@@ -90,11 +76,21 @@ enum {
   NAME_CHANGE_NS = 1000,
 };
 
-void own_state_restore_after(struct own_state *state, uint64_t task_ns) {
+void own_state_restore(struct own_state *state, uint64_t task_ns) {
   if (task_ns >= MASK_CHANGE_NS)
     restore_mask(state);
   if (task_ns >= CPUS_CHANGE_NS)
     restore_cpus(state);
   if (task_ns >= NAME_CHANGE_NS)
-    own_name_set(state, NULL);
+    state->shown_is_known = false;
+}
+
+void own_name_set(struct own_state *state, const char *name) {
+  if (name == NULL)
+    name = state->name;
+  if (state->shown_is_known && strncmp(name, state->shown, sizeof state->shown - 1) == 0)
+    return;
+  strncpy(state->shown, name, sizeof state->shown - 1); /* the last byte stays 0 */
+  state->shown_is_known = true;
+  os_set_name(state->shown);
 }

@@ -8,6 +8,7 @@
 #define DROMON_CORE_PLACEMENT_H
 
 #include <dromon/dromon.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* A copy that outlives the caller's. -EINVAL (no CPU words), -ENOMEM. */
@@ -26,6 +27,8 @@ struct own_state {
   size_t cpu_bytes;
   uint64_t signal_mask;
   char name[16];
+  char shown[16];      /* the name that the thread was given last */
+  bool shown_is_known; /* no task may have given it another one since */
 };
 
 /* Of the calling thread. Restoring undoes a change from outside (taskset) as well, since it looks the
@@ -33,15 +36,12 @@ struct own_state {
  * for again. */
 void own_state_note(struct own_state *state);
 
-/* What a task may have changed, but for the name. */
-void own_state_restore(struct own_state *state);
+/* After a task that took so many nanoseconds (UINT64_MAX: it is not known). Reading takes a system call
+ * for each part, which is left out where the task was too short to have made the one that changes it; for
+ * the name, which is for people to read, a little longer. The name itself is restored by own_name_set. */
+void own_state_restore(struct own_state *state, uint64_t task_ns);
 
-/* Gives the calling thread a name; NULL: its own, if it has another. */
-void own_name_set(const struct own_state *state, const char *name);
-
-/* All of it, after a task that took so many nanoseconds. Reading takes three system calls, of which each
- * is left out where the task was too short to have made the one that changes what it reads; that of the
- * name, which is for people to read, is left out a little longer. */
-void own_state_restore_after(struct own_state *state, uint64_t task_ns);
+/* Gives the calling thread a name; NULL: its own. */
+void own_name_set(struct own_state *state, const char *name);
 
 #endif

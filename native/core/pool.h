@@ -60,6 +60,8 @@ struct dromon_batch {
   dromon_task *first;      /* found before the batch began */
   uint32_t tasks_left;     /* how many more may begin */
   uint64_t deadline_ns;    /* none begins later; 0: the first has not begun */
+  uint64_t entered_ns;     /* when the foreign code of the last task began */
+  uint64_t task_ns;        /* how long that took; UINT64_MAX: not known */
   dromon_port *unnotified; /* a port that was posted to, with a reference; NULL if none */
 };
 

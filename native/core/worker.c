@@ -197,12 +197,17 @@ static void count_completed(struct worker *worker, const dromon_task *task) {
     count_one(&worker->completed);
 }
 
-/* The worker no longer runs the task of its batch that it began last, if any. */
-static void end_batched(struct worker *worker) {
+/* The worker no longer runs the task that it began last, if any, and which took so long at most. */
+static void end(struct worker *worker, uint64_t task_ns) {
   if (worker->began_ns == 0)
     return;
   store_relaxed(&worker->began_ns, 0);
-  own_state_restore(&worker->own_state);
+  own_state_restore(&worker->own_state, task_ns);
+}
+
+static void end_batched(dromon_batch *batch) {
+  end(batch->worker, batch->task_ns);
+  batch->task_ns = UINT64_MAX; /* unless the runtime tells */
 }
 
 static void notify_posted(dromon_batch *batch) {
@@ -235,7 +240,7 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
 dromon_task *dromon_batch_next(dromon_batch *batch) {
   struct worker *worker = batch->worker;
   uint64_t now = os_now_ns();
-  end_batched(worker);
+  end_batched(batch);
   dromon_task *task = take_next(batch, now);
   if (task == NULL)
     return NULL; /* run_batch notifies, once `run` has let go of its runtime's locks */
@@ -246,8 +251,13 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
   return task;
 }
 
-void dromon_batch_name(dromon_batch *batch, const char *name) {
+void dromon_batch_enter_task(dromon_batch *batch, const char *name) {
   own_name_set(&batch->worker->own_state, name);
+  batch->entered_ns = os_now_ns();
+}
+
+void dromon_batch_leave_task(dromon_batch *batch) {
+  batch->task_ns = os_now_ns() - batch->entered_ns;
 }
 
 void dromon_batch_end(dromon_batch *batch, dromon_task *task) {
@@ -269,11 +279,12 @@ int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task)
 
 static void run_batch(struct worker *worker, void *state, dromon_task *first) {
   dromon_pool *pool = worker->pool;
-  dromon_batch batch = {.worker = worker, .first = first, .tasks_left = pool->batch_tasks};
+  dromon_batch batch = {
+      .worker = worker, .first = first, .tasks_left = pool->batch_tasks, .task_ns = UINT64_MAX};
   count_one(&worker->batches);
   pool->ops.run(state, &batch);
   notify_posted(&batch); /* first: somebody waits for it */
-  end_batched(worker);
+  end_batched(&batch);
   own_name_set(&worker->own_state, NULL);
 }
 
@@ -284,8 +295,8 @@ static uint64_t call_native(struct worker *worker, dromon_native_task *native, u
   uint64_t called = os_now_ns(); /* anew: to begin it may have had to fetch its record from afar */
   native->status = native->fn(native->arg);
   now = os_now_ns();
-  store_relaxed(&worker->began_ns, 0);
-  own_state_restore_after(&worker->own_state, now - called);
+  end(worker, now - called);
+  own_name_set(&worker->own_state, NULL);
   dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
   count_completed(worker, &native->task);
   return now;

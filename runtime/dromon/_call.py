@@ -93,7 +93,10 @@ async def _run(
         escalation = Escalation(call, task, grace_period)
         abort = escalation.abort
     if limiter is not None:
-        await _acquire(limiter, call)
+        # The call stands in for its thread, as trio has a placeholder do.
+        if type(limiter) is not CapacityLimiter or not _acquire_nowait(limiter, call):
+            await limiter.acquire_on_behalf_of(call)
+        call.limiter = limiter
     try:
         if not call.submit():
             raise ClosedPoolError("the pool is closed")
@@ -113,19 +116,13 @@ async def _run(
             limiter.release_on_behalf_of(call)
 
 
-async def _acquire(limiter: CapacityLimiter, call: _bridge.Call) -> None:
-    """Borrow a token for a call, which stands in for its thread, as trio has a placeholder do."""
-    acquired = False
-    if type(limiter) is CapacityLimiter:
-        # Its own `acquire_on_behalf_of` would give the loop a turn first. The call does that, too.
-        try:
-            limiter.acquire_on_behalf_of_nowait(call)
-            acquired = True
-        except WouldBlock:
-            pass
-    if not acquired:
-        await limiter.acquire_on_behalf_of(call)
-    call.limiter = limiter
+def _acquire_nowait(limiter: CapacityLimiter, call: _bridge.Call) -> bool:
+    """Borrow a token, if there is one, without giving the loop a turn: the call will do that."""
+    try:
+        limiter.acquire_on_behalf_of_nowait(call)
+    except WouldBlock:
+        return False
+    return True
 
 
 async def _run_alone(make_call: Callable[..., _bridge.Call], arguments: tuple[object, ...]) -> Any:

@@ -161,9 +161,12 @@ typedef struct dromon_ops {
  * withdrawn one is only to be let go of. The first call always gives a task. */
 DROMON_API dromon_task *dromon_batch_next(dromon_batch *batch);
 
-/* Names the worker's thread for the task that it is about to run, as the system shows it (15 bytes
- * count); NULL: by its own name. Before each task; after the batch it has its own name again. */
-DROMON_API void dromon_batch_name(dromon_batch *batch, const char *name);
+/* What a runtime calls right before and right after the foreign code of a task, so that what it takes to
+ * undo what that code may have changed of its thread is not spent on tasks too short to have changed any
+ * of it. The thread is called `name` meanwhile, as the system shows it (15 bytes count); NULL: by the
+ * worker's own name. */
+DROMON_API void dromon_batch_enter_task(dromon_batch *batch, const char *name);
+DROMON_API void dromon_batch_leave_task(dromon_batch *batch);
 
 /* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task begins
  * or, if there is none, right after `run` returned. Once for each task that dromon_batch_next gave and
