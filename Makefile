@@ -72,6 +72,7 @@ bench: $(VENV)/installed build/bench/build.ninja
 	$(RUN) ninja -C build/bench
 	$(RUN) python benchmarks/native.py build/bench/benchmarks/native
 	$(RUN) python benchmarks/calls.py
+	$(RUN) python benchmarks/lateness.py
 
 docs: $(VENV)/installed
 	$(RUN) sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -81,7 +81,7 @@ async def _run(
     """Run the call that ``make_call(port, task, *arguments)`` makes, and return its result."""
     port = current_port()
     if port is None:
-        return await _run_alone(make_call, arguments)
+        return await _run_alone(make_call, arguments, limiter)
     task = current_task()
     if current_async_library_cvar.get() is None:
         call = make_call(port, task, *arguments)
@@ -125,20 +125,30 @@ def _acquire_nowait(limiter: CapacityLimiter, call: _bridge.Call) -> bool:
     return True
 
 
-async def _run_alone(make_call: Callable[..., _bridge.Call], arguments: tuple[object, ...]) -> Any:
+async def _run_alone(
+    make_call: Callable[..., _bridge.Call],
+    arguments: tuple[object, ...],
+    limiter: CapacityLimiter | None,
+) -> Any:
     """Make a call at the very end of a run, when no system task can deliver it.
 
-    Only shielded code gets so far, so cancellation is of no concern, and neither are limits.
+    Only shielded code gets so far, so cancellation is of no concern.
     """
     port = new_port()
     try:
         call = _outside_async(make_call, port, None, *arguments)
-        if not call.submit():
-            raise ClosedPoolError("the pool is closed")
-        await deliver_rest(port)
+        if limiter is not None:
+            await limiter.acquire_on_behalf_of(call)
+        try:
+            if not call.submit():
+                raise ClosedPoolError("the pool is closed")
+            await deliver_rest(port)
+            return call.unwrap()
+        finally:
+            if limiter is not None:
+                limiter.release_on_behalf_of(call)
     finally:
         port.close()
-    return call.unwrap()
 
 
 def _outside_async(function: Callable[..., RetT], *args: object) -> RetT:
