@@ -66,7 +66,7 @@ async def test_queued_work_is_withdrawn_at_once_and_never_runs(pool: dromon.Pool
         gate.open()
     await pool.run_sync(int)
     assert not ran.is_set()
-    assert pool.statistics().withdrawn == 1
+    assert pool.statistics().cancelled == 1
 
 
 async def test_withdrawn_work_lets_go_of_its_arguments_at_once(pool: dromon.Pool) -> None:

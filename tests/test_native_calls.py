@@ -363,7 +363,7 @@ async def test_the_argument_of_a_withdrawn_call_is_released_at_once(
         assert not watched.is_alive()
         gate.open()
     await pool.run_native(work.is_null)
-    assert (pool.statistics().withdrawn, pool.statistics().completed) == (1, 2)
+    assert (pool.statistics().cancelled, pool.statistics().completed) == (1, 2)
 
 
 async def abandon(pool: dromon.Pool, function: Any, watched: Watched) -> None:

@@ -250,7 +250,7 @@ async def test_an_async_submitter_in_line_is_cancelled_at_once_and_nothing_linge
         assert watched() is None
         assert calls() == before
         # The worker is still busy: nobody has come across the call, and it is not there.
-        assert (pool.statistics().queued, pool.statistics().withdrawn) == (2, 1)
+        assert (pool.statistics().queued, pool.statistics().cancelled) == (2, 1)
 
 
 async def test_those_in_line_keep_their_order_when_one_of_them_is_cancelled() -> None:

@@ -49,10 +49,15 @@ typedef struct {
   PyObject *token;
 } PortObject;
 
-/* A counted reference to a core pool. */
+typedef struct CallObject CallObject;
+
+/* A counted reference to a core pool, and the calls that wait there: see waiting.c. */
 typedef struct {
   PyObject_HEAD
   dromon_pool *pool;
+  CallObject *oldest_waiting;
+  CallObject *newest_waiting;
+  Py_ssize_t waiting_count;
 } PoolObject;
 
 typedef struct WorkerObject WorkerObject;
@@ -69,11 +74,12 @@ enum bridge_on_abort {
  * Who may touch what: the submitter until the task is queued; then the worker that started it,
  * until it posts it; then whoever took it from the port. The submitter's all the time are `waiter`,
  * `limiter`, `raise_cancel` (which the call itself may read) and `abandoned`. What belongs to
- * interrupts is touched with the call locked. The queue, and then the port, own one reference.
+ * interrupts is touched with the call locked, and what belongs to waiting.c with the pool locked. The
+ * queue, and then the port, own one reference.
  *
  * The call of a native task has no `function` and no `context`; `arguments` is what is kept alive until
  * it has ended, and its outcome is in the task. */
-typedef struct {
+struct CallObject {
   PyObject_HEAD
   dromon_native_task native; /* of a Python call only its `task` is used */
   PoolObject *pool;
@@ -95,7 +101,11 @@ typedef struct {
   unsigned interrupts;  /* how often it was interrupted */
   unsigned visiting;    /* above 0: it waits for its submitter, which does something for it */
   bool deferred;        /* an interrupt is due when that is over, or when it begins */
-} CallObject;
+  /* See waiting.c. */
+  bool waits;               /* it is in its pool's list of those that wait */
+  CallObject *waits_before; /* the next newer one there */
+  CallObject *waits_after;
+};
 
 CallObject *bridge_call_of(dromon_task *task);
 
@@ -131,6 +141,17 @@ void bridge_call_report(CallObject *call);
 
 /* Lets go of its outcome. */
 void bridge_call_discard(CallObject *call);
+
+/* ---- waiting.c ---- */
+
+/* `call`, of a Python function, is about to be submitted. */
+void bridge_waiting_add(CallObject *call);
+
+/* It was refused, withdrawn, or a worker has begun it. Nothing happens if it was not added. */
+void bridge_waiting_remove(CallObject *call);
+
+/* A new list of pairs: the function and the arguments of each call that waits, oldest first. */
+PyObject *bridge_waiting_list(PoolObject *pool);
 
 /* ---- interrupt.c ---- */
 
@@ -177,5 +198,8 @@ bool bridge_gil_is_wanted(void);
 
 /* For dromon_pool_config's `on_stall`; the argument is a Python callable of the main interpreter. */
 void bridge_on_stall(void *callback, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
+
+/* The same, for `on_saturated`. */
+void bridge_on_saturated(void *callback, uint64_t waiting, uint64_t running, uint64_t saturated_ns);
 
 #endif

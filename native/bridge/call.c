@@ -30,6 +30,7 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   call->interrupts = 0;
   call->visiting = 0;
   call->deferred = false;
+  call->waits = false;
   return call;
 }
 
@@ -229,6 +230,7 @@ static bool withdraw(CallObject *call) {
   int withdrawn = dromon_pool_withdraw(call->pool->pool, &call->native.task);
   if (withdrawn < 0)
     return false;
+  bridge_waiting_remove(call);
   bridge_call_clear_inputs(call); /* no worker looks at them any more */
   call->abandoned = true;
   Py_CLEAR(call->waiter);
@@ -246,8 +248,11 @@ PyDoc_STRVAR(submit_doc, "submit($self, /)\n--\n\n"
 static PyObject *call_submit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   Py_INCREF(self);       /* the queue's; first, since the call may be over before submit returns */
   self->port->waiting++; /* for the port's own thread, which this is: nobody has looked yet */
+  if (!self->native.task.native)
+    bridge_waiting_add(self);
   if (dromon_pool_submit(self->pool->pool, &self->native.task) == 0)
     Py_RETURN_TRUE;
+  bridge_waiting_remove(self);
   self->port->waiting--;
   Py_DECREF(self);
   Py_RETURN_FALSE;

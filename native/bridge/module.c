@@ -21,6 +21,17 @@ static PyObject *stall_hook(PyObject *Py_UNUSED(module), PyObject *callback) {
                        PyLong_FromVoidPtr(callback));
 }
 
+PyDoc_STRVAR(
+    saturation_hook_doc,
+    "saturation_hook(callback, /)\n--\n\n"
+    "Return the addresses for dromon_pool_config's `on_saturated` and `on_saturated_arg`: to call\n"
+    "callback(waiting, seconds), which must live as long as the pool.");
+
+static PyObject *saturation_hook(PyObject *Py_UNUSED(module), PyObject *callback) {
+  return Py_BuildValue("(NN)", PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_on_saturated),
+                       PyLong_FromVoidPtr(callback));
+}
+
 PyDoc_STRVAR(current_call_doc, "current_call()\n--\n\n"
                                "Return the Call that the calling thread runs, or None.");
 
@@ -31,6 +42,7 @@ static PyObject *current_call(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
 
 static PyMethodDef module_methods[] = {
     {"current_call", current_call, METH_NOARGS, current_call_doc},
+    {"saturation_hook", saturation_hook, METH_O, saturation_hook_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
     {"worker_table", worker_table, METH_NOARGS, worker_table_doc},
     {NULL, NULL, 0, NULL},

@@ -172,15 +172,28 @@ static PyObject *pool_start(PoolObject *self, PyTypeObject *defining_class, PyOb
   if (call == NULL)
     return NULL;
   Py_INCREF(call); /* the queue's */
+  bridge_waiting_add(call);
   int result = start(self, call, args[2] == Py_True);
-  Py_DECREF(call);
-  if (result < 0)
+  if (result < 0) {
+    bridge_waiting_remove(call);
     Py_DECREF(call);
+  }
+  Py_DECREF(call);
   if (result == -EINTR)
     return NULL;
   if (result == -ESHUTDOWN)
     Py_RETURN_NONE;
   return PyBool_FromLong(result == 0);
+}
+
+PyDoc_STRVAR(
+    waiting_doc,
+    "waiting($self, /)\n--\n\n"
+    "Return a list of pairs: the function and the arguments of each call that no worker has\n"
+    "begun, oldest first. Native calls are not in it.");
+
+static PyObject *pool_waiting(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
+  return bridge_waiting_list(self);
 }
 
 static int pool_traverse(PyObject *self, visitproc visit, void *arg) {
@@ -204,6 +217,7 @@ static PyMethodDef pool_methods[] = {
      native_call_doc},
     {"start", METHOD(pool_start), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, start_doc},
     {"close", METHOD(pool_close), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, close_doc},
+    {"waiting", (PyCFunction)pool_waiting, METH_NOARGS, waiting_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -72,7 +72,9 @@ static int worker_enter(void *arg, uint32_t index, void **state) {
 
 static void run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call) {
   dromon_task *task = &call->native.task;
+  bridge_waiting_remove(call);
   bridge_call_run(call, worker, batch);
+  task->interrupted = call->error != NULL && bridge_call_was_interrupted(call, call->error);
   if (dromon_task_finish(task) < 0)
     bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
   if (call->port == NULL) {
@@ -122,7 +124,7 @@ const dromon_ops bridge_worker_ops = {
     .leave = worker_leave,
 };
 
-/* ---- Stalls --------------------------------------------------------------------------------- */
+/* ---- The monitor ---------------------------------------------------------------------------- */
 
 static bool interpreter_is_ending(void) {
 #if PY_VERSION_HEX < 0x030D0000
@@ -138,6 +140,20 @@ void bridge_on_stall(void *callback, uint32_t worker, uint64_t began_ns, uint64_
   PyGILState_STATE gil = PyGILState_Ensure();
   PyObject *result = PyObject_CallFunction(callback, "IKd", worker, (unsigned long long)began_ns,
                                            (double)running_ns / 1e9);
+  if (result == NULL)
+    PyErr_WriteUnraisable(callback);
+  Py_XDECREF(result);
+  PyGILState_Release(gil);
+}
+
+void bridge_on_saturated(void *callback, uint64_t waiting, uint64_t running,
+                         uint64_t saturated_ns) {
+  (void)running;
+  if (interpreter_is_ending())
+    return;
+  PyGILState_STATE gil = PyGILState_Ensure();
+  PyObject *result = PyObject_CallFunction(callback, "Kd", (unsigned long long)waiting,
+                                           (double)saturated_ns / 1e9);
   if (result == NULL)
     PyErr_WriteUnraisable(callback);
   Py_XDECREF(result);

@@ -36,16 +36,17 @@ static void wake(struct eventcount *eventcount, int count) {
   os_futex_wake(permits_word(eventcount), count);
 }
 
-void eventcount_notify(struct eventcount *eventcount) {
+bool eventcount_notify(struct eventcount *eventcount) {
   /* Adding 0 is a write all the same: a plain load would not order Publish before it against a
    * worker's Announce and Recheck. acq_rel, pairs with eventcount_announce. */
   uint64_t word = fetch_add_acq_rel(&eventcount->word, 0);
   while (searchers_of(word) == 0 && sleepers_of(word) > 0) {
     if (cas_weak_acq_rel(&eventcount->word, &word, word - SLEEPER + PERMIT + SEARCHER)) {
       wake(eventcount, 1);
-      return;
+      return true;
     }
   }
+  return sleepers_of(word) > 0;
 }
 
 void eventcount_notify_all(struct eventcount *eventcount) {
@@ -113,6 +114,11 @@ bool eventcount_found(struct eventcount *eventcount) {
   /* acq_rel: every Notify that left its task to us came before this write, so the caller's look at
    * the queue sees that task. */
   return searchers_of(fetch_sub_acq_rel(&eventcount->word, SEARCHER)) == 1;
+}
+
+uint32_t eventcount_observe(struct eventcount *eventcount) {
+  /* Adding 0 as in eventcount_notify. acq_rel, pairs with it. */
+  return (uint32_t)sleepers_of(fetch_add_acq_rel(&eventcount->word, 0));
 }
 
 uint32_t eventcount_sleepers(const struct eventcount *eventcount) {

@@ -23,8 +23,8 @@ struct eventcount {
 /* All workers begin as neither searchers nor sleepers. */
 void eventcount_init(struct eventcount *eventcount);
 
-/* Notify. Call after every Publish. */
-void eventcount_notify(struct eventcount *eventcount);
+/* Notify. Call after every Publish. False: no worker slept. */
+bool eventcount_notify(struct eventcount *eventcount);
 
 /* Grants a permit to every sleeper. */
 void eventcount_notify_all(struct eventcount *eventcount);
@@ -41,6 +41,10 @@ void eventcount_sleep(struct eventcount *eventcount);
 
 /* Found, by a searcher. True if it was the last one: then look at the queue, and Notify. */
 bool eventcount_found(struct eventcount *eventcount);
+
+/* How many sleepers there are, by a write: for who has written another word and then looks at the queues,
+ * against who Publishes, Notifies and then reads that word (see monitor.h). */
+uint32_t eventcount_observe(struct eventcount *eventcount);
 
 uint32_t eventcount_sleepers(const struct eventcount *eventcount);
 uint64_t eventcount_wakes(const struct eventcount *eventcount);

@@ -1,4 +1,4 @@
-/* monitor.c - see monitor.h. */
+/* monitor.c - see monitor.h, whose event names the comments here use. */
 #include "monitor.h"
 
 #include "os.h"
@@ -8,6 +8,17 @@
 #include <limits.h>
 #include <stdlib.h>
 
+enum {
+  DEFAULT_SATURATED_NS = 1000000000,
+  LOOKS = 8, /* in the time after which a pool counts as saturated */
+};
+
+static uint64_t earlier(uint64_t one, uint64_t other) {
+  return one < other ? one : other;
+}
+
+/* ---- Stalls --------------------------------------------------------------------------------- */
+
 /* When the task that `worker` runs is, or was, due for a report. */
 static uint64_t due_ns(const struct monitor *monitor, uint32_t index, uint64_t began,
                        uint64_t now) {
@@ -16,7 +27,7 @@ static uint64_t due_ns(const struct monitor *monitor, uint32_t index, uint64_t b
   return began + monitor->stall_ns;
 }
 
-static void report(struct monitor *monitor, uint32_t index, uint64_t began, uint64_t now) {
+static void report_stall(struct monitor *monitor, uint32_t index, uint64_t began, uint64_t now) {
   monitor->reported[index] = began;
   store_relaxed(&monitor->stalls, monitor->stalls + 1); /* relaxed: a count, of one writer */
   if (monitor->on_stall != NULL)
@@ -24,7 +35,9 @@ static void report(struct monitor *monitor, uint32_t index, uint64_t began, uint
 }
 
 /* Reports what is due, and returns when to look again. */
-static uint64_t look(struct monitor *monitor) {
+static uint64_t look_for_stalls(struct monitor *monitor) {
+  if (monitor->stall_ns == 0)
+    return OS_NO_DEADLINE;
   uint64_t now = os_now_ns();
   uint64_t next = now + monitor->stall_ns;
   for (uint32_t i = 0; i < monitor->pool->worker_count; i++) {
@@ -32,31 +45,121 @@ static uint64_t look(struct monitor *monitor) {
     uint64_t began = load_relaxed(&monitor->pool->workers[i].began_ns);
     uint64_t due = due_ns(monitor, i, began, now);
     if (due <= now)
-      report(monitor, i, began, now);
+      report_stall(monitor, i, began, now);
     else if (due < next)
       next = due;
   }
   return next;
 }
 
+/* ---- Saturation ----------------------------------------------------------------------------- */
+
+void monitor_wake(struct monitor *monitor) {
+  uint32_t state = MONITOR_ASLEEP;
+  /* acq_rel, as every change of it: of several one goes on. */
+  if (cas_acq_rel(&monitor->state, &state, MONITOR_ARMED))
+    os_futex_wake(&monitor->state, 1);
+}
+
+/* Look. Acquire, pairs with the release with which workers count: the numbers are read in order. */
+static struct look look_at(dromon_pool *pool) {
+  uint64_t stale = load_acquire(&pool->withdrawn_in_queue);
+  struct look look = {.past = stale + load_acquire(&pool->withdrawn)};
+  for (uint32_t i = 0; i < pool->worker_count; i++) {
+    look.past += load_acquire(&pool->workers[i].started);
+    look.parks += load_acquire(&pool->workers[i].parks);
+    stale -= load_acquire(&pool->workers[i].withdrawn);
+  }
+  look.sleepers = eventcount_observe(&pool->eventcount);
+  uint64_t queued = pool_queued(pool);
+  /* Compared as a difference: a worker may have counted one before its submitter did. */
+  look.waiting = (int64_t)(queued - stale) > 0 ? queued - stale : 0;
+  return look;
+}
+
+static bool was_saturated(const struct look *first, const struct look *second) {
+  return first->sleepers == 0 && second->parks == first->parks &&
+         first->waiting > second->past - first->past;
+}
+
+static uint64_t running(const dromon_pool *pool) {
+  uint64_t running = 0;
+  for (uint32_t i = 0; i < pool->worker_count; i++) {
+    uint64_t completed = load_acquire(&pool->workers[i].completed); /* first, as for statistics */
+    running += load_relaxed(&pool->workers[i].started) - completed;
+  }
+  return running;
+}
+
+/* Disarm, unless something is queued. */
+static void disarm(struct monitor *monitor) {
+  uint32_t state = MONITOR_ARMED;
+  if (!cas_acq_rel(&monitor->state, &state, MONITOR_ASLEEP))
+    return;                                       /* it is to stop */
+  eventcount_observe(&monitor->pool->eventcount); /* Observe */
+  state = MONITOR_ASLEEP;
+  if (pool_queued(monitor->pool) > 0) /* Recheck */
+    cas_acq_rel(&monitor->state, &state, MONITOR_ARMED);
+}
+
+static void report_saturation(struct monitor *monitor, uint64_t ns) {
+  uint32_t state = MONITOR_ARMED;
+  cas_acq_rel(&monitor->state, &state, MONITOR_OFF); /* unless it is to stop */
+  monitor->on_saturated(monitor->on_saturated_arg, monitor->last.waiting, running(monitor->pool),
+                        ns);
+}
+
+/* Looks at a pool in which something may be queued, and returns when to look again. */
+static uint64_t look_for_saturation(struct monitor *monitor) {
+  struct look look = look_at(monitor->pool);
+  uint64_t now = os_now_ns();
+  if (monitor->saturated_since_ns == 0 || !was_saturated(&monitor->last, &look))
+    monitor->saturated_since_ns = now;
+  monitor->last = look;
+  if (now - monitor->saturated_since_ns >= monitor->saturated_ns) {
+    report_saturation(monitor, now - monitor->saturated_since_ns);
+  } else if (pool_queued(monitor->pool) == 0) {
+    monitor->saturated_since_ns = 0;
+    disarm(monitor);
+  }
+  return earlier(now + monitor->saturated_ns / LOOKS,
+                 monitor->saturated_since_ns + monitor->saturated_ns);
+}
+
+/* ---- The thread ----------------------------------------------------------------------------- */
+
 static void monitor_main(void *argument) {
   struct monitor *monitor = argument;
-  /* Acquire, pairs with monitor_join: for the sake of order, there is nothing to see. */
-  while (load_acquire(&monitor->stop) == 0) {
-    uint64_t next = look(monitor);
-    os_futex_wait_until(&monitor->stop, 0, next);
+  uint32_t state;
+  /* Acquire, pairs with Arm and monitor_join: for the sake of order, there is nothing to see. */
+  while ((state = load_acquire(&monitor->state)) != MONITOR_STOPPED) {
+    uint64_t next = look_for_stalls(monitor);
+    if (state == MONITOR_ARMED)
+      next = earlier(next, look_for_saturation(monitor));
+    /* Not at all, if the state has changed since it was read. */
+    os_futex_wait_until(&monitor->state, state, next);
   }
 }
 
+/* So that no sum with a time overflows. */
+static uint64_t bounded(uint64_t ns) {
+  return ns < INT64_MAX ? ns : INT64_MAX;
+}
+
 int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_config *config) {
+  bool watches_load = config->on_saturated != NULL;
   *monitor = (struct monitor){
       .pool = pool,
-      /* So that no sum with a time overflows. */
-      .stall_ns = config->stall_ns < INT64_MAX ? config->stall_ns : INT64_MAX,
+      .state = watches_load ? MONITOR_ASLEEP : MONITOR_OFF,
+      .is_running = watches_load || config->stall_ns > 0,
+      .stall_ns = bounded(config->stall_ns),
       .on_stall = config->on_stall,
       .on_stall_arg = config->on_stall_arg,
+      .saturated_ns = bounded(config->saturated_ns ?: DEFAULT_SATURATED_NS),
+      .on_saturated = config->on_saturated,
+      .on_saturated_arg = config->on_saturated_arg,
   };
-  if (monitor->stall_ns == 0)
+  if (!monitor->is_running)
     return 0;
   monitor->reported = calloc(pool->worker_count, sizeof *monitor->reported);
   if (monitor->reported == NULL)
@@ -74,10 +177,10 @@ int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_
 }
 
 void monitor_join(struct monitor *monitor) {
-  if (monitor->stall_ns == 0)
+  if (!monitor->is_running)
     return;
-  store_release(&monitor->stop, 1);
-  os_futex_wake(&monitor->stop, INT_MAX);
+  exchange_acq_rel(&monitor->state, MONITOR_STOPPED);
+  os_futex_wake(&monitor->state, INT_MAX);
   thread_join(&monitor->thread);
   free(monitor->reported);
 }

@@ -190,6 +190,18 @@ void dromon_pool_unref(dromon_pool *pool) {
 
 /* ---- Submit and close ----------------------------------------------------------------------- */
 
+uint64_t pool_queued(const dromon_pool *pool) {
+  uint64_t count = injection_count(&pool->injection);
+  for (uint32_t i = 0; i < pool->worker_count; i++)
+    count += deque_count(&pool->workers[i].deque);
+  return count;
+}
+
+void pool_notify(dromon_pool *pool) {
+  if (!eventcount_notify(&pool->eventcount))
+    monitor_arm(&pool->monitor);
+}
+
 static void gate_exit(dromon_pool *pool) {
   /* Exit. acq_rel, pairs with is_closed. */
   if (fetch_sub_acq_rel(&pool->gate, 1) & GATE_CLOSED)
@@ -218,7 +230,7 @@ static int submit_on_worker(struct worker *worker, dromon_task *task) {
     return -ESHUTDOWN;
   if (!deque_push(&worker->deque, task)) /* Publish */
     injection_push(&pool->injection, task);
-  eventcount_notify(&pool->eventcount);
+  pool_notify(pool);
   return 0;
 }
 
@@ -232,6 +244,7 @@ static int submit(dromon_pool *pool, dromon_task *task, bool may_wait, bool *has
   *has_room = true;
   if (!can_run(pool, task))
     return -EINVAL;
+  task->submitted_ns = os_now_ns();
   struct worker *worker = submitting_worker(pool);
   if (worker != NULL)
     return submit_on_worker(worker, task);
@@ -240,7 +253,7 @@ static int submit(dromon_pool *pool, dromon_task *task, bool may_wait, bool *has
     return result;
   *has_room = may_wait ? injection_push(&pool->injection, task) /* Publish */
                        : injection_push_nowait(&pool->injection, task);
-  eventcount_notify(&pool->eventcount);
+  pool_notify(pool);
   gate_exit(pool);
   return 0;
 }
@@ -265,10 +278,10 @@ int dromon_pool_submit_wait(dromon_pool *pool, dromon_task *task, int64_t timeou
 int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task) {
   if (!task_withdraw(task))
     return -EBUSY;
-  if (!injection_remove(&pool->injection, task))
-    return 0;
-  fetch_add_relaxed(&pool->withdrawn, 1); /* relaxed: a count */
-  return 1;
+  bool removed = injection_remove(&pool->injection, task);
+  /* Relaxed: a count. */
+  fetch_add_relaxed(removed ? &pool->withdrawn : &pool->withdrawn_in_queue, 1);
+  return removed;
 }
 
 int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
@@ -306,25 +319,30 @@ int dromon_pool_join(dromon_pool *pool) {
 void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *statistics) {
   *statistics = (dromon_pool_statistics){
       .parked = eventcount_sleepers(&pool->eventcount),
-      .queued = injection_count(&pool->injection),
+      .queued = pool_queued(pool),
       .withdrawn = load_relaxed(&pool->withdrawn),
       .stalls = load_relaxed(&pool->monitor.stalls),
       .wakes = eventcount_wakes(&pool->eventcount),
   };
   for (uint32_t i = 0; i < pool->worker_count; i++) {
     const struct worker *worker = &pool->workers[i];
-    /* In this order, acquire pairing with count_one, so that the difference is not below zero. The
+    /* In this order, acquire pairing with count_one, so that a part does not exceed its whole. The
      * other loads are relaxed: they are counts, and order nothing. */
+    statistics->abandoned += load_acquire(&worker->abandoned);
+    statistics->interrupted += load_acquire(&worker->interrupted);
     uint64_t completed = load_acquire(&worker->completed);
     uint64_t started = load_relaxed(&worker->started);
     statistics->workers += load_relaxed(&worker->phase) != WORKER_LEFT;
-    statistics->queued += deque_count(&worker->deque);
     statistics->running += started - completed;
     statistics->completed += completed;
     statistics->withdrawn += load_relaxed(&worker->withdrawn);
     statistics->batches += load_relaxed(&worker->batches);
     statistics->steals += load_relaxed(&worker->steals);
     statistics->parks += load_relaxed(&worker->parks);
+    for (int bucket = 0; bucket < DROMON_HISTOGRAM_BUCKETS; bucket++) {
+      statistics->queue_wait[bucket] += load_relaxed(&worker->queue_wait[bucket]);
+      statistics->run_time[bucket] += load_relaxed(&worker->run_time[bucket]);
+    }
   }
 }
 

@@ -43,10 +43,14 @@ struct worker {
   uint64_t began_ns; /* when the task that it runs began; 0: it runs none */
   uint64_t started;
   uint64_t completed;
+  uint64_t abandoned;
+  uint64_t interrupted;
   uint64_t withdrawn;
   uint64_t batches;
   uint64_t steals;
   uint64_t parks;
+  uint64_t queue_wait[DROMON_HISTOGRAM_BUCKETS];
+  uint64_t run_time[DROMON_HISTOGRAM_BUCKETS];
 };
 
 enum worker_phase {
@@ -70,11 +74,12 @@ struct dromon_pool {
   struct eventcount eventcount;
   _Alignas(CACHE_LINES) uint64_t gate; /* see pool.md */
   _Alignas(CACHE_LINES) uint32_t references;
-  uint32_t alive;     /* workers that have not begun to leave */
-  uint32_t closing;   /* 1: dromon_pool_close was called */
-  bool forgotten;     /* by dromon_pool_forget, when this process had one thread */
-  uint64_t withdrawn; /* tasks that were withdrawn out of the waiting room */
-  dromon_task *last;  /* run by the last worker, and in no count */
+  uint32_t alive;              /* workers that have not begun to leave */
+  uint32_t closing;            /* 1: dromon_pool_close was called */
+  bool forgotten;              /* by dromon_pool_forget, when this process had one thread */
+  uint64_t withdrawn;          /* tasks that were withdrawn out of the waiting room */
+  uint64_t withdrawn_in_queue; /* tasks that were withdrawn, and left for a worker to come across */
+  dromon_task *last;           /* run by the last worker, and in no count */
   dromon_ops ops;
   void *ops_arg;
   bool native_only; /* opened without ops */
@@ -90,6 +95,12 @@ struct dromon_pool {
 
 /* What runs on a worker's thread; the argument is its struct worker. */
 void worker_main(void *worker);
+
+/* How many tasks are queued, withdrawn ones that no worker has come across included. */
+uint64_t pool_queued(const dromon_pool *pool);
+
+/* Notify, after each Publish (eventcount.md), and Arm (monitor.h). */
+void pool_notify(dromon_pool *pool);
 
 /* The worker that the calling thread is; NULL if it is none. */
 struct worker *worker_current(void);

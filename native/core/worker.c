@@ -97,16 +97,6 @@ static dromon_task *find(struct worker *worker) {
   return task != NULL ? task : steal(worker);
 }
 
-static bool work_is_visible(const dromon_pool *pool) {
-  if (injection_count(&pool->injection) > 0)
-    return true;
-  for (uint32_t i = 0; i < pool->worker_count; i++) {
-    if (deque_count(&pool->workers[i].deque) > 0)
-      return true;
-  }
-  return false;
-}
-
 /* Closed: Drained, if every queue is empty after this. */
 static bool is_closed(const dromon_pool *pool) {
   /* Acquire, pairs with Exit: what submitters published is visible to the look that follows. */
@@ -120,7 +110,7 @@ static dromon_task *look_for(struct worker *worker, uint32_t length_ns) {
   do {
     for (int i = 0; i < LOOKS_PER_CLOCK; i++)
       cpu_relax();
-    dromon_task *task = work_is_visible(pool) ? find(worker) : NULL;
+    dromon_task *task = pool_queued(pool) > 0 ? find(worker) : NULL;
     if (task != NULL)
       return task;
   } while (os_now_ns() < end && !is_closed(pool));
@@ -167,8 +157,8 @@ static dromon_task *await_task(struct worker *worker) {
     task = park(worker, searching, &closed);
     searching = true;
   }
-  if (searching && eventcount_found(&pool->eventcount) && work_is_visible(pool))
-    eventcount_notify(&pool->eventcount);
+  if (searching && eventcount_found(&pool->eventcount) && pool_queued(pool) > 0)
+    pool_notify(pool);
   return task;
 }
 
@@ -191,10 +181,27 @@ static bool begin(struct worker *worker, dromon_task *task, uint64_t now) {
   return started;
 }
 
-static void count_completed(struct worker *worker, const dromon_task *task) {
-  /* Before it is posted: who has got the result finds it counted. */
+static void count_time(uint64_t *histogram, uint64_t ns) {
+  count_one(&histogram[63 - __builtin_clzll(ns | 1)]); /* by the position of the highest bit */
+}
+
+/* Before the task is posted: who has got the result finds it counted. */
+static void count_completed(struct worker *worker, const dromon_task *task, uint64_t task_ns) {
+  if (is_last(worker->pool, task))
+    return;
+  count_one(&worker->completed);
+  count_time(worker->run_time, task_ns);
+  if (load_relaxed(&task->state) == DROMON_TASK_ABANDONED) /* relaxed: its last state, see task.c */
+    count_one(&worker->abandoned);
+  if (task->interrupted)
+    count_one(&worker->interrupted);
+}
+
+/* The task that was begun has waited until `now`. */
+static void count_wait(struct worker *worker, const dromon_task *task, uint64_t now) {
+  /* The clock may have been read before it was submitted, and it was found right after. */
   if (!is_last(worker->pool, task))
-    count_one(&worker->completed);
+    count_time(worker->queue_wait, now > task->submitted_ns ? now - task->submitted_ns : 0);
 }
 
 /* The worker no longer runs the task that it began last, if any, and which took so long at most. */
@@ -203,6 +210,12 @@ static void end(struct worker *worker, uint64_t task_ns) {
     return;
   store_relaxed(&worker->began_ns, 0);
   own_state_restore(&worker->own_state, task_ns);
+}
+
+static void count_batched(dromon_batch *batch, const dromon_task *task) {
+  struct worker *worker = batch->worker;
+  bool is_known = batch->task_ns != UINT64_MAX; /* else the runtime has not told */
+  count_completed(worker, task, is_known ? batch->task_ns : os_now_ns() - worker->began_ns);
 }
 
 static void end_batched(dromon_batch *batch) {
@@ -247,7 +260,8 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
   /* The next task may take long: nobody shall wait that long for the last one's result. */
   notify_posted(batch);
   batch->tasks_left--;
-  begin(worker, task, now);
+  if (begin(worker, task, now))
+    count_wait(worker, task, now);
   return task;
 }
 
@@ -261,11 +275,11 @@ void dromon_batch_leave_task(dromon_batch *batch) {
 }
 
 void dromon_batch_end(dromon_batch *batch, dromon_task *task) {
-  count_completed(batch->worker, task);
+  count_batched(batch, task);
 }
 
 int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task) {
-  count_completed(batch->worker, task);
+  count_batched(batch, task);
   /* Once posted the task is the consumer's, and the port may go with it: hence a reference first. */
   dromon_port_ref(port);
   int result = dromon_port_post(port, task);
@@ -293,12 +307,13 @@ static uint64_t call_native(struct worker *worker, dromon_native_task *native, u
   if (!begin(worker, &native->task, now))
     return now;
   uint64_t called = os_now_ns(); /* anew: to begin it may have had to fetch its record from afar */
+  count_wait(worker, &native->task, called);
   native->status = native->fn(native->arg);
   now = os_now_ns();
   end(worker, now - called);
   own_name_set(&worker->own_state, NULL);
   dromon_task_finish(&native->task); /* abandoned or not, it is posted: its record is in use */
-  count_completed(worker, &native->task);
+  count_completed(worker, &native->task, now - called);
   return now;
 }
 

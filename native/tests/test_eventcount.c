@@ -27,6 +27,24 @@ static void notify_without_sleepers_makes_no_system_call(void) {
   check_at_rest(eventcount);
 }
 
+static void notify_says_whether_a_worker_slept(void) {
+  struct eventcount *eventcount = eventcount_make();
+  CHECK(!eventcount_notify(eventcount));
+  eventcount_announce(eventcount, false);
+  eventcount_announce(eventcount, false);
+  CHECK_EQ(eventcount_observe(eventcount), 2);
+  CHECK(eventcount_notify(eventcount)); /* wakes one */
+  CHECK(eventcount_notify(eventcount)); /* leaves it to that one: the other one sleeps */
+  eventcount_sleep(eventcount);
+  CHECK(eventcount_found(eventcount));
+  CHECK(eventcount_notify(eventcount)); /* wakes the other one */
+  CHECK_EQ(eventcount_observe(eventcount), 0);
+  CHECK(!eventcount_notify(eventcount)); /* it searches, and nobody sleeps */
+  eventcount_sleep(eventcount);
+  CHECK(eventcount_found(eventcount));
+  check_at_rest(eventcount);
+}
+
 static void a_permit_granted_before_the_sleep_is_not_lost(void) {
   struct eventcount *eventcount = eventcount_make();
   eventcount_announce(eventcount, false);
@@ -422,6 +440,7 @@ static void several_producers_and_consumers_never_all_sleep(void) {
 
 int main(void) {
   RUN(notify_without_sleepers_makes_no_system_call);
+  RUN(notify_says_whether_a_worker_slept);
   RUN(a_permit_granted_before_the_sleep_is_not_lost);
   RUN(retract_takes_the_announcement_back);
   RUN(retract_takes_a_permit_that_was_granted_meanwhile);

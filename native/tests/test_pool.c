@@ -16,6 +16,7 @@ struct job {
   void (*fn)(struct job *); /* may be NULL */
   unsigned runs;
   unsigned discards; /* met by a worker when it was withdrawn already */
+  bool is_cut_short; /* it says so of itself when it ends */
   bool was_abandoned;
   bool was_refused; /* by the port */
 };
@@ -28,6 +29,7 @@ static struct {
   unsigned most_in_a_batch;
   unsigned dropped;
   unsigned refused_entry; /* 1 + the worker that may not enter; 0: all may */
+  bool breaks_off;        /* every batch is left after its first task */
 } seen;
 
 static int enter(void *arg, uint32_t worker, void **state) {
@@ -51,6 +53,7 @@ static void run_job(dromon_batch *batch, struct job *job) {
     job->fn(job);
   if (dromon_task_finish(&job->task) < 0)
     job->was_abandoned = true;
+  job->task.interrupted = job->is_cut_short;
   dromon_port *port = job->port;
   int result = dromon_batch_post(batch, port, &job->task);
   if (result < 0) { /* else the job is the consumer's already */
@@ -68,12 +71,15 @@ static void note_batch(unsigned tasks) {
 static void run(void *state, dromon_batch *batch) {
   CHECK_EQ((uintptr_t)state, (uintptr_t)&seen);
   unsigned tasks = 0;
-  for (dromon_task *task; (task = dromon_batch_next(batch)) != NULL; tasks++) {
+  for (dromon_task *task; (task = dromon_batch_next(batch)) != NULL;) {
+    tasks++;
     struct job *job = (struct job *)task;
     if (dromon_task_is_withdrawn(task))
       fetch_add_relaxed(&job->discards, 1);
     else
       run_job(batch, job);
+    if (load_relaxed(&seen.breaks_off))
+      break;
   }
   CHECK_THAT(tasks, >=, 1);
   note_batch(tasks);
@@ -556,6 +562,98 @@ static void statistics_add_up(void) {
   free(jobs);
 }
 
+static void abandoned_and_interrupted_tasks_are_counted_among_the_completed(void) {
+  enum { JOBS = 5 };
+  dromon_pool *pool = pool_make(1);
+  dromon_port *port = port_make();
+  struct job *jobs = jobs_make(JOBS, port);
+  occupy(pool, &jobs[0]);
+  CHECK_EQ(dromon_task_abandon(&jobs[0].task), 0);
+  jobs[2].is_cut_short = jobs[4].is_cut_short = true;
+  submit_all(pool, jobs + 1, JOBS - 1);
+  CHECK_EQ(statistics_of(pool).abandoned, 0); /* it has not ended */
+  sem_post(&may_go_on);
+  close_and_join(pool);
+  dromon_pool_statistics now = statistics_of(pool);
+  CHECK_EQ(now.completed, JOBS);
+  CHECK_EQ(now.abandoned, 1);
+  CHECK_EQ(now.interrupted, 2);
+  CHECK_EQ(length_of(dromon_port_take(port)), JOBS);
+  dromon_pool_unref(pool);
+  dromon_port_unref(port);
+  free(jobs);
+}
+
+static uint64_t sum_of(const uint64_t histogram[DROMON_HISTOGRAM_BUCKETS]) {
+  uint64_t sum = 0;
+  for (int bucket = 0; bucket < DROMON_HISTOGRAM_BUCKETS; bucket++)
+    sum += histogram[bucket];
+  return sum;
+}
+
+/* How many took at least `ns`, or as long as others in the same bucket. */
+static uint64_t count_from(const uint64_t histogram[DROMON_HISTOGRAM_BUCKETS], uint64_t ns) {
+  uint64_t count = 0;
+  for (int bucket = 63 - __builtin_clzll(ns); bucket < DROMON_HISTOGRAM_BUCKETS; bucket++)
+    count += histogram[bucket];
+  return count;
+}
+
+static void how_long_tasks_waited_and_ran_is_counted(bool breaks_off) {
+  enum { JOBS = 10 };
+  dromon_pool *pool = pool_make(1);
+  dromon_port *port = port_make();
+  struct job *jobs = jobs_make(1 + JOBS, port);
+  store_relaxed(&seen.breaks_off, breaks_off);
+  occupy(pool, &jobs[JOBS]);
+  uint64_t begun = os_now_ns();
+  submit_all(pool, jobs, JOBS);
+  uint64_t submitted = os_now_ns();
+  CHECK_EQ(sum_of(statistics_of(pool).queue_wait), 1);
+  CHECK_EQ(sum_of(statistics_of(pool).run_time), 0);
+  sleep_a_moment();
+  uint64_t now = os_now_ns();
+  sem_post(&may_go_on);
+  close_and_join(pool);
+  dromon_pool_statistics statistics = statistics_of(pool);
+  CHECK_EQ(sum_of(statistics.queue_wait), 1 + JOBS);
+  CHECK_EQ(sum_of(statistics.run_time), 1 + JOBS);
+  CHECK_THAT(count_from(statistics.queue_wait, now - submitted), >=, JOBS);
+  CHECK_THAT(count_from(statistics.run_time, now - begun), >=, 1);
+  CHECK_EQ(length_of(dromon_port_take(port)), 1 + JOBS);
+  dromon_pool_unref(pool);
+  dromon_port_unref(port);
+  free(jobs);
+}
+
+static void how_long_each_task_of_a_batch_waited_and_ran_is_counted(void) {
+  how_long_tasks_waited_and_ran_is_counted(false);
+}
+
+static void how_long_a_task_ran_is_counted_if_its_batch_was_broken_off(void) {
+  how_long_tasks_waited_and_ran_is_counted(true);
+}
+
+static void a_withdrawn_task_and_the_closing_one_are_in_no_histogram(void) {
+  dromon_pool *pool = pool_make(1);
+  dromon_port *port = port_make();
+  struct job *jobs = jobs_make(3, port);
+  occupy(pool, &jobs[0]);
+  submit_all(pool, &jobs[1], 1);
+  CHECK_EQ(dromon_pool_withdraw(pool, &jobs[1].task), 0);
+  sem_post(&may_go_on);
+  CHECK_EQ(dromon_pool_close(pool, &jobs[2].task), 0);
+  CHECK_EQ(dromon_pool_join(pool), 0);
+  dromon_pool_statistics statistics = statistics_of(pool);
+  CHECK_EQ(jobs[2].runs, 1);
+  CHECK_EQ(sum_of(statistics.queue_wait), 1);
+  CHECK_EQ(sum_of(statistics.run_time), 1);
+  CHECK_EQ(length_of(dromon_port_take(port)), 2);
+  dromon_pool_unref(pool);
+  dromon_port_unref(port);
+  free(jobs);
+}
+
 static void a_submit_to_busy_workers_makes_no_wake_up(void) {
   enum { JOBS = 100 };
   dromon_pool *pool = pool_make(1);
@@ -991,6 +1089,10 @@ static void run_anywhere(void) {
   RUN(a_batch_takes_more_than_one_task);
   RUN(no_task_begins_after_a_batchs_time);
   RUN(statistics_add_up);
+  RUN(abandoned_and_interrupted_tasks_are_counted_among_the_completed);
+  RUN(how_long_each_task_of_a_batch_waited_and_ran_is_counted);
+  RUN(how_long_a_task_ran_is_counted_if_its_batch_was_broken_off);
+  RUN(a_withdrawn_task_and_the_closing_one_are_in_no_histogram);
   RUN(a_submit_to_busy_workers_makes_no_wake_up);
   RUN(close_runs_everything_that_was_accepted);
   RUN(the_last_task_runs_last);

@@ -1,5 +1,5 @@
 /* test_worker.c - tests of what workers do with native tasks: their own deques, stealing, the two sides
- * of a full queue, stalls, and the state of their threads. (Tests of pools that run tasks by functions of
+ * of a full queue, times, stalls, saturation, and the state of their threads. (Tests of pools that run tasks by functions of
  * their own, as Python's, are in test_pool.c.)
  */
 #include "os.h"
@@ -118,6 +118,11 @@ static void occupy(struct job *job) {
   await(&has_begun);
 }
 
+static void submit_others_and_keep_busy(struct job *job) {
+  submit_others(job);
+  keep_busy(job);
+}
+
 /* ---- Native tasks --------------------------------------------------------------------------- */
 
 static void a_native_task_comes_back_with_its_status(void) {
@@ -171,6 +176,27 @@ static void a_withdrawn_native_task_never_runs_and_comes_back(void) {
     CHECK_EQ(jobs[i].runs, 0);
     CHECK_EQ(jobs[i].native.task.state, DROMON_TASK_WITHDRAWN);
   }
+  free(jobs);
+}
+
+static void an_abandoned_native_task_is_counted_and_so_are_the_times_of_all(void) {
+  open_pool(1);
+  struct job *jobs = jobs_make(2);
+  occupy(&jobs[0]);
+  submit(&jobs[1]);
+  CHECK_EQ(dromon_task_abandon(&jobs[0].native.task), 0);
+  sem_post(&may_go_on);
+  while (statistics().completed < 2)
+    sleep_a_moment();
+  CHECK_EQ(statistics().abandoned, 1);
+  uint64_t waits = 0, runs = 0;
+  for (int bucket = 0; bucket < DROMON_HISTOGRAM_BUCKETS; bucket++) {
+    waits += statistics().queue_wait[bucket];
+    runs += statistics().run_time[bucket];
+  }
+  CHECK_EQ(waits, 2);
+  CHECK_EQ(runs, 2);
+  CHECK_EQ(close_pool(), 2);
   free(jobs);
 }
 
@@ -638,6 +664,206 @@ static void a_task_that_runs_too_long_is_reported_once_on_a_thread_of_its_own(vo
   CHECK_EQ(close_pool(), 0);
 }
 
+/* ---- Saturation ----------------------------------------------------------------------------- */
+
+static struct {
+  sem_t reported;
+  unsigned reports;
+  uint64_t waiting;
+  uint64_t running;
+  uint64_t saturated_ns;
+} saturation;
+
+static void note_saturation(void *arg, uint64_t waiting, uint64_t running, uint64_t saturated_ns) {
+  CHECK_EQ((uintptr_t)arg, (uintptr_t)&saturation);
+  saturation.waiting = waiting;
+  saturation.running = running;
+  saturation.saturated_ns = saturated_ns;
+  fetch_add_acq_rel(&saturation.reports, 1);
+  sem_post(&saturation.reported);
+}
+
+enum { SATURATED_NS = 8000000 };
+
+static void open_watched(unsigned workers, uint64_t saturated_ns) {
+  dromon_pool_config config = config_of(workers);
+  config.saturated_ns = saturated_ns;
+  config.on_saturated = note_saturation;
+  config.on_saturated_arg = &saturation;
+  saturation.reports = 0;
+  CHECK_EQ(sem_init(&saturation.reported, 0, 0), 0);
+  open_configured(config);
+}
+
+static void await_monitor_asleep(void) {
+  while (load_acquire(&pool->monitor.state) != MONITOR_ASLEEP)
+    sleep_a_moment();
+}
+
+/* Several times as long as a saturated pool takes to be reported: nothing comes. */
+static void check_not_reported(void) {
+  for (int i = 0; i < 4 * SATURATED_NS / 1000000; i++)
+    sleep_a_moment();
+  CHECK_EQ(load_acquire(&saturation.reports), 0);
+}
+
+static void a_pool_whose_workers_are_stuck_while_tasks_wait_is_reported_once(void) {
+  enum { WORKERS = 2, WAITING = 3 * QUEUE_CAPACITY };
+  open_watched(WORKERS, SATURATED_NS);
+  struct job *jobs = jobs_make(WORKERS + WAITING);
+  for (unsigned i = 0; i < WORKERS; i++)
+    occupy(&jobs[i]);
+  for (unsigned i = 0; i < WAITING; i++)
+    submit(&jobs[WORKERS + i]); /* and nothing happens any more */
+  await(&saturation.reported);
+  CHECK_EQ(saturation.waiting, WAITING);
+  CHECK_EQ(saturation.running, WORKERS);
+  CHECK_THAT(saturation.saturated_ns, >=, SATURATED_NS);
+  for (int i = 0; i < 2 * SATURATED_NS / 1000000; i++)
+    sleep_a_moment();
+  CHECK_EQ(load_acquire(&saturation.reports), 1);
+  CHECK_EQ(load_acquire(&pool->monitor.state), MONITOR_OFF); /* nor will it ever look again */
+  for (unsigned i = 0; i < WORKERS; i++)
+    sem_post(&may_go_on);
+  CHECK_EQ(close_pool(), WORKERS + WAITING);
+  free(jobs);
+}
+
+static void what_a_stuck_worker_submitted_itself_counts_as_waiting(void) {
+  enum { JOBS = 3 };
+  open_watched(1, SATURATED_NS);
+  struct job *jobs = jobs_make(1 + JOBS);
+  jobs[JOBS].fn = submit_others_and_keep_busy;
+  jobs[JOBS].others = jobs;
+  jobs[JOBS].other_count = JOBS;
+  submit(&jobs[JOBS]);
+  await(&saturation.reported);
+  CHECK_EQ(saturation.waiting, JOBS);
+  CHECK_EQ(saturation.running, 1);
+  await(&has_begun);
+  sem_post(&may_go_on);
+  CHECK_EQ(close_pool(), 1 + JOBS);
+  free(jobs);
+}
+
+static void a_pool_in_which_nothing_waits_is_not_looked_at(void) {
+  open_watched(2, SATURATED_NS);
+  struct job *jobs = jobs_make(2);
+  for (unsigned i = 0; i < 2; i++) {
+    occupy(&jobs[i]);
+    await_monitor_asleep();
+  }
+  CHECK_EQ(load_acquire(&saturation.reports), 0);
+  sem_post(&may_go_on);
+  sem_post(&may_go_on);
+  CHECK_EQ(close_pool(), 2);
+  free(jobs);
+}
+
+static void withdrawn_tasks_do_not_wait(void) {
+  open_watched(1, SATURATED_NS);
+  struct job *jobs = jobs_make(1 + QUEUE_CAPACITY);
+  occupy(&jobs[QUEUE_CAPACITY]);
+  for (unsigned i = 0; i < QUEUE_CAPACITY; i++) {
+    submit(&jobs[i]);
+    CHECK_EQ(dromon_pool_withdraw(pool, &jobs[i].native.task), 0);
+  }
+  CHECK_EQ(statistics().queued, QUEUE_CAPACITY);
+  check_not_reported();
+  sem_post(&may_go_on);
+  CHECK_EQ(close_pool(), 1 + QUEUE_CAPACITY);
+  free(jobs);
+}
+
+static void one_task_that_waits_behind_withdrawn_ones_is_seen(void) {
+  open_watched(1, SATURATED_NS);
+  struct job *jobs = jobs_make(1 + QUEUE_CAPACITY);
+  occupy(&jobs[QUEUE_CAPACITY]);
+  for (unsigned i = 0; i < QUEUE_CAPACITY; i++)
+    submit(&jobs[i]);
+  for (unsigned i = 0; i + 1 < QUEUE_CAPACITY; i++)
+    CHECK_EQ(dromon_pool_withdraw(pool, &jobs[i].native.task), 0);
+  await(&saturation.reported);
+  CHECK_EQ(saturation.waiting, 1);
+  sem_post(&may_go_on);
+  CHECK_EQ(close_pool(), 1 + QUEUE_CAPACITY);
+  free(jobs);
+}
+
+static void run_for_a_while(struct job *job) {
+  unsigned seed = job->order;
+  for (unsigned i = 0; i < job->order % 64; i++)
+    dither(&seed);
+}
+
+/* The monitor is awake again and again, and falls asleep just when the pool gets stuck. */
+static void a_pool_that_gets_stuck_at_any_moment_is_reported(void) {
+  enum { WORKERS = 2, JOBS = 40, WAITING = 2 };
+  unsigned seed = 1;
+  for (unsigned round = rounds(400); round > 0; round--) {
+    open_watched(WORKERS, 100000);
+    struct job *jobs = jobs_make(JOBS + WORKERS + WAITING);
+    for (unsigned i = 0; i < JOBS + WORKERS + WAITING; i++) {
+      jobs[i].fn = i < JOBS ? run_for_a_while : keep_busy;
+      submit(&jobs[i]);
+      for (unsigned wait = seed >> 24; i < JOBS && wait > 0; wait--)
+        dither(&seed);
+    }
+    await(&saturation.reported); /* it is not, if an Arm was lost */
+    for (unsigned i = 0; i < WORKERS + WAITING; i++)
+      sem_post(&may_go_on);
+    CHECK_EQ(close_pool(), JOBS + WORKERS + WAITING);
+    CHECK_EQ(saturation.reports, 1);
+    for (unsigned i = 0; i < WORKERS + WAITING; i++)
+      await(&has_begun);
+    free(jobs);
+  }
+}
+
+static void a_pool_closes_while_its_monitor_looks(void) {
+  for (unsigned round = rounds(200); round > 0; round--) {
+    open_watched(1, 1000);
+    struct job *jobs = jobs_make(1 + QUEUE_CAPACITY);
+    for (unsigned i = 0; i <= QUEUE_CAPACITY; i++)
+      submit(&jobs[i]);
+    CHECK_EQ(close_pool(), 1 + QUEUE_CAPACITY);
+    CHECK_THAT(saturation.reports, <=, 1);
+    free(jobs);
+  }
+}
+
+static void one_thread_reports_stalls_and_saturation(void) {
+  dromon_pool_config config = config_of(1);
+  config.stall_ns = config.saturated_ns = SATURATED_NS;
+  config.on_stall = note_stall;
+  config.on_stall_arg = &stall;
+  config.on_saturated = note_saturation;
+  config.on_saturated_arg = &saturation;
+  memset(&stall, 0, sizeof stall);
+  saturation.reports = 0;
+  CHECK_EQ(sem_init(&saturation.reported, 0, 0), 0);
+  open_configured(config);
+  for (unsigned round = 1; round <= 2; round++) {
+    struct job *jobs = jobs_make(2);
+    occupy(&jobs[0]);
+    submit(&jobs[1]);
+    while (load_acquire(&stall.reports) < round)
+      sleep_a_moment();
+    if (round == 1)
+      await(&saturation.reported);
+    sem_post(&may_go_on);
+    for (unsigned taken = 0; taken < 2;) {
+      CHECK_EQ(dromon_port_wait(port, -1), 0);
+      for (dromon_task *task = dromon_port_take(port); task != NULL; task = task->next)
+        taken++;
+    }
+    free(jobs);
+  }
+  CHECK_EQ(load_acquire(&saturation.reports), 1);
+  CHECK_EQ(load_acquire(&stall.reports), 2);
+  CHECK_EQ(close_pool(), 0);
+}
+
 /* ---- The state of their threads ------------------------------------------------------------- */
 
 static struct {
@@ -737,6 +963,7 @@ int main(void) {
   RUN(waiting_for_a_port_ends_with_its_time);
   RUN(a_pool_without_ops_refuses_other_tasks);
   RUN(a_withdrawn_native_task_never_runs_and_comes_back);
+  RUN(an_abandoned_native_task_is_counted_and_so_are_the_times_of_all);
   RUN(who_does_not_wait_is_refused_by_a_full_queue);
   RUN(who_waits_too_long_for_room_gets_the_task_back);
   RUN(a_signal_ends_the_wait_for_room);
@@ -755,6 +982,14 @@ int main(void) {
   if (!UNDER_TSAN)
     RUN(on_one_processor_nobody_searches);
   RUN(a_task_that_runs_too_long_is_reported_once_on_a_thread_of_its_own);
+  RUN(a_pool_whose_workers_are_stuck_while_tasks_wait_is_reported_once);
+  RUN(what_a_stuck_worker_submitted_itself_counts_as_waiting);
+  RUN(a_pool_in_which_nothing_waits_is_not_looked_at);
+  RUN(withdrawn_tasks_do_not_wait);
+  RUN(one_task_that_waits_behind_withdrawn_ones_is_seen);
+  RUN(a_pool_that_gets_stuck_at_any_moment_is_reported);
+  RUN(a_pool_closes_while_its_monitor_looks);
+  RUN(one_thread_reports_stalls_and_saturation);
   RUN(what_a_task_changed_of_its_thread_the_next_one_finds_restored);
   RUN(workers_are_placed_as_asked_for);
   RUN(a_placement_that_the_kernel_refuses_fails_the_open);

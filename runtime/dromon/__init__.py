@@ -30,6 +30,7 @@ from ._errors import SpawnError as SpawnError  # noqa: E402
 from ._pool import Pool as Pool  # noqa: E402
 from ._pool import open_pool as open_pool  # noqa: E402
 from ._stalls import Stall as Stall  # noqa: E402
+from ._statistics import Histogram as Histogram  # noqa: E402
 from ._statistics import PoolStatistics as PoolStatistics  # noqa: E402
 from ._statistics import WorkerStatistics as WorkerStatistics  # noqa: E402
 

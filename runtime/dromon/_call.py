@@ -192,6 +192,14 @@ def _run_into(future: Future[RetT], fn: Callable[..., RetT], args: tuple[object,
         future.set_result(result)
 
 
+def called_function(
+    function: Callable[..., object], args: tuple[Any, ...]
+) -> Callable[..., object]:
+    """Return what a queued call of ``function(*args)`` will call for its user."""
+    called: Callable[..., object] = args[1] if function is _run_into else function
+    return called
+
+
 async def close_pool(pool: _bridge.Pool) -> bool:
     """Refuse later calls and wait, cancelled or not, until all accepted ones have ended.
 

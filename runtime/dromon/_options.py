@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 import attrs
 
+from . import _saturation
 from ._cpus import usable_cpus
 from ._errors import SpawnError
 from ._native import ffi, lib
@@ -215,7 +216,10 @@ def _hint(code: int) -> str | None:
 
 
 def open_core(
-    options: PoolOptions, worker_table: tuple[int, int], stall_hook: tuple[int, int] | None
+    options: PoolOptions,
+    worker_table: tuple[int, int],
+    stall_hook: tuple[int, int] | None,
+    saturation_hook: tuple[int, int],
 ) -> Any:
     """Start the workers, and return the core pool that they belong to, as a counted pointer."""
     ops, ops_arg = worker_table
@@ -236,6 +240,11 @@ def open_core(
     if stall_hook is not None:
         config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t, uint64_t)", stall_hook[0])
         config.on_stall_arg = ffi.cast("void *", stall_hook[1])
+    config.saturated_ns = int(_saturation.SATURATED_AFTER * 1e9)
+    config.on_saturated = ffi.cast(
+        "void (*)(void *, uint64_t, uint64_t, uint64_t)", saturation_hook[0]
+    )
+    config.on_saturated_arg = ffi.cast("void *", saturation_hook[1])
     if faulthandler.is_enabled():
         lib.dromon_overflow_report_install()  # before faulthandler's, which then comes in its turn
     core = ffi.new("dromon_pool **")

@@ -16,6 +16,7 @@ from ._errors import ClosedPoolError
 from ._native import ffi, lib
 from ._options import PoolOptions, check_options, default_workers, open_core
 from ._port import current_port
+from ._saturation import warn_saturated
 from ._stalls import note_stall
 from ._statistics import PoolStatistics, read_statistics, read_worker
 
@@ -48,6 +49,7 @@ class Pool:
     _workers: int
     _joined: bool
     _on_stall: Callable[[int, int, float], object] | None  # kept alive for the monitor
+    _on_saturated: Callable[[int, float], object]  # this, too
 
     @classmethod
     def _open(cls, options: PoolOptions, port: Port | None = None) -> Pool:
@@ -58,7 +60,10 @@ class Pool:
         if options.stall_after is not None and port is not None:
             pool._on_stall = pool._stall_hook(options, port)
         hook = None if pool._on_stall is None else _bridge.stall_hook(pool._on_stall)
-        pool._core = open_core(options, _bridge.worker_table(), hook)
+        pool._on_saturated = pool._warn_saturated
+        pool._core = open_core(
+            options, _bridge.worker_table(), hook, _bridge.saturation_hook(pool._on_saturated)
+        )
         pool._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", pool._core)))
         pool._workers = options.workers
         pool._joined = False
@@ -75,6 +80,9 @@ class Pool:
             note_stall(port, options.on_stall, worker.name, worker.tid, seconds, goes_on)
 
         return stalled
+
+    def _warn_saturated(self, waiting: int, seconds: float) -> None:
+        warn_saturated(self._bridge.waiting(), waiting, self._workers, seconds)
 
     @enable_ki_protection
     async def run_sync(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from itertools import accumulate
 from typing import Any, Final
 
 import attrs
@@ -45,6 +47,67 @@ class WorkerStatistics:
     guard_size: int
 
 
+# The bounds of the core's buckets: each one's is twice that of the one before.
+_BOUNDS: Final = tuple(2 ** (bucket + 1) / 1e9 for bucket in range(lib.DROMON_HISTOGRAM_BUCKETS))
+
+
+@attrs.frozen
+class Histogram:
+    """How long something took, counted in buckets of which each is twice as wide as the last.
+
+    The buckets are the same for all pools and never change, so histograms can be added up, and an
+    older one can be subtracted.
+
+    Attributes:
+      counts (tuple[int, ...]): How many took so long, for each bucket.
+      bounds (tuple[float, ...]): The upper bound of each bucket, in seconds: the first counts what
+          took less than 2 ns, and each of the others what took less than its bound, but not less
+          than the one before.
+
+    Example::
+
+        waits = pool.statistics().queue_wait
+        for bound, count in zip(waits.bounds, waits.counts):
+            if count:
+                print(f"{count} calls waited less than {bound:.6f} s")
+    """
+
+    counts: tuple[int, ...]
+    bounds: tuple[float, ...] = attrs.field(default=_BOUNDS, repr=False)
+
+    @property
+    def total(self) -> int:
+        """How many were counted."""
+        return sum(self.counts)
+
+    def quantile(self, fraction: float) -> float:
+        """Return the seconds that a fraction of all took at most.
+
+        It is the upper bound of a bucket, so it may be up to twice what it should be, and is never
+        too low.
+
+        Args:
+          fraction (float): From 0 to 1; 0.5 is the median.
+
+        Returns:
+          The seconds; ``nan`` if nothing was counted.
+
+        Raises:
+          ValueError: ``fraction`` is out of range.
+
+        Example::
+
+            print("95 % waited less than", pool.statistics().queue_wait.quantile(0.95), "s")
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be from 0 to 1, not {fraction}")
+        rank = max(1, math.ceil(fraction * self.total))
+        for bound, counted in zip(self.bounds, accumulate(self.counts), strict=True):
+            if counted >= rank:
+                return bound
+        return math.nan
+
+
 @attrs.frozen
 class PoolStatistics:
     """A snapshot of a pool. Each number is exact for some moment, not all for the same one.
@@ -55,13 +118,25 @@ class PoolStatistics:
       queued (int): Calls that no worker has started. A withdrawn one counts until a worker has come
           across it.
       running (int): Calls that a worker has started and not finished.
-      completed (int): Calls that have ended, with a result or an exception; abandoned ones too.
-      withdrawn (int): Calls that were cancelled before they began and have left the queue.
+      completed (int): Calls that have ended, with a result or an exception.
+      abandoned (int): Of the completed: those that ended when nobody waited for them any more.
+      interrupted (int): Of the completed: those that were cut short by an interrupt.
+      cancelled (int): Calls that were cancelled before they began and have left the queue.
       batches (int): How often a worker took the interpreter for one or more calls.
       steals (int): Calls that a worker took over from another one, which had submitted them.
       stalls (int): Calls that ran longer than the pool's ``stall_after``.
       parks (int): How often a worker went to sleep.
       wakes (int): How often one was woken by a system call.
+      queue_wait (Histogram): How long the calls that have begun had waited since their submission.
+      run_time (Histogram): How long the calls that have ended had run.
+
+    Example::
+
+        before = pool.statistics()
+        await do_much_work(pool)
+        after = pool.statistics()
+        print(after.completed - before.completed, "calls")
+        print("each ran for at most", after.run_time.quantile(1), "s")
     """
 
     workers: tuple[WorkerStatistics, ...]
@@ -69,12 +144,16 @@ class PoolStatistics:
     queued: int
     running: int
     completed: int
-    withdrawn: int
+    abandoned: int
+    interrupted: int
+    cancelled: int
     batches: int
     steals: int
     stalls: int
     parks: int
     wakes: int
+    queue_wait: Histogram
+    run_time: Histogram
 
 
 def read_statistics(core: Any, workers: int) -> PoolStatistics:
@@ -87,12 +166,16 @@ def read_statistics(core: Any, workers: int) -> PoolStatistics:
         queued=numbers.queued,
         running=numbers.running,
         completed=numbers.completed,
-        withdrawn=numbers.withdrawn,
+        abandoned=numbers.abandoned,
+        interrupted=numbers.interrupted,
+        cancelled=numbers.withdrawn,
         batches=numbers.batches,
         steals=numbers.steals,
         stalls=numbers.stalls,
         parks=numbers.parks,
         wakes=numbers.wakes,
+        queue_wait=Histogram(tuple(numbers.queue_wait)),
+        run_time=Histogram(tuple(numbers.run_time)),
     )
 
 

@@ -65,5 +65,10 @@ def leave() -> None:
     Also after an `enter` that raised, wherever that came to.
     """
     remove_worker()
+    forget_thread()
+
+
+def forget_thread() -> None:
+    """Remove the calling thread from `threading`'s table, if it is there."""
     with threading._active_limbo_lock:  # type: ignore[attr-defined]
         threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ enum {
   DROMON_GUARD_SIZE_DEFAULT = 65536,
   DROMON_QUEUE_CAPACITY_DEFAULT = 4096,
   DROMON_SEARCH_NEVER = 0x7fffffff,
+  DROMON_HISTOGRAM_BUCKETS = 64,
 };
 
 /* ---- Ways to make a thread ------------------------------------------------------------------ */
@@ -63,6 +64,8 @@ typedef struct dromon_task {
   uint32_t state;               /* enum dromon_task_state */
   uint32_t waiting;             /* whether it is in the waiting room, and somebody sleeps on it */
   uint32_t native;              /* 1: it is the first field of a dromon_native_task */
+  uint32_t interrupted;         /* set to 1 by the pool's `run`: see dromon_batch_post */
+  uint64_t submitted_ns;        /* when it was queued, in CLOCK_MONOTONIC's nanoseconds */
 } dromon_task;
 
 enum dromon_task_state {
@@ -170,7 +173,10 @@ DROMON_API void dromon_batch_leave_task(dromon_batch *batch);
 
 /* Posts a finished (or abandoned) task to `port`, whose consumer is told before the next task begins
  * or, if there is none, right after `run` returned. Once for each task that dromon_batch_next gave and
- * that was not withdrawn. Result as dromon_port_post. */
+ * that was not withdrawn. Result as dromon_port_post.
+ *
+ * A runtime that cut the task short, so that it ended before its time, sets `interrupted` first: such
+ * tasks are counted. */
 DROMON_API int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_task *task);
 
 /* Ends a finished task that goes to no port: in the place of dromon_batch_post. */
@@ -208,6 +214,12 @@ typedef struct dromon_pool_config {
    * may wait for a lock of the language runtime, but later stalls wait with it). NULL: none is. */
   void (*on_stall)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
   void *on_stall_arg;
+  uint64_t saturated_ns; /* a pool is saturated while no worker sleeps and tasks wait to begin. 0:
+                            1,000,000,000 */
+  /* Called once in the pool's life, when it has been saturated for longer than `saturated_ns` on end,
+   * on the thread of `on_stall`. So many tasks waited and ran then. NULL: nobody looks. */
+  void (*on_saturated)(void *arg, uint64_t waiting, uint64_t running, uint64_t saturated_ns);
+  void *on_saturated_arg;
 } dromon_pool_config;
 
 /* Starts the workers and waits until each has entered. On failure nothing is left behind. Fails
@@ -262,17 +274,23 @@ DROMON_API void dromon_pool_forget(dromon_pool *pool);
 DROMON_API int dromon_pool_join(dromon_pool *pool);
 
 typedef struct dromon_pool_statistics {
-  uint32_t workers;   /* started and not yet ended */
-  uint32_t parked;    /* asleep on the futex */
-  uint64_t queued;    /* waiting, withdrawn ones that no worker has come across included */
-  uint64_t running;   /* handed to a worker and not yet done */
-  uint64_t completed; /* done, abandoned ones included, the closing one not */
-  uint64_t withdrawn; /* withdrawn before they began, and discarded by a worker */
-  uint64_t batches;   /* runs of `ops->run` */
-  uint64_t steals;    /* tasks that a worker took out of another's queue */
-  uint64_t stalls;    /* tasks that ran longer than `stall_ns` */
-  uint64_t parks;     /* times that a worker went to sleep */
-  uint64_t wakes;     /* futex wake syscalls by submitters and workers */
+  uint32_t workers;     /* started and not yet ended */
+  uint32_t parked;      /* asleep on the futex */
+  uint64_t queued;      /* waiting, withdrawn ones that no worker has come across included */
+  uint64_t running;     /* handed to a worker and not yet done */
+  uint64_t completed;   /* done, abandoned ones included, the closing one not */
+  uint64_t abandoned;   /* of the completed: abandoned before they ended */
+  uint64_t interrupted; /* of the completed: those that `run` has marked so */
+  uint64_t withdrawn;   /* withdrawn before they began, and discarded by a worker */
+  uint64_t batches;     /* runs of `ops->run` */
+  uint64_t steals;      /* tasks that a worker took out of another's queue */
+  uint64_t stalls;      /* tasks that ran longer than `stall_ns` */
+  uint64_t parks;       /* times that a worker went to sleep */
+  uint64_t wakes;       /* futex wake syscalls by submitters and workers */
+  /* How many tasks took so long: bucket n counts those of 2^n nanoseconds to just below 2^(n + 1), and
+   * bucket 0 those of none, too. */
+  uint64_t queue_wait[DROMON_HISTOGRAM_BUCKETS]; /* from submission to begin; of all that began */
+  uint64_t run_time[DROMON_HISTOGRAM_BUCKETS];   /* from begin to end; of all that have ended */
 } dromon_pool_statistics;
 
 /* A snapshot; each number is exact for some moment during the call, not all for the same one. */

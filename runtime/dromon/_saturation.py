@@ -1,0 +1,75 @@
+"""The warning that a pool is saturated; its monitor thread finds out."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ._call import called_function
+from ._worker import forget_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("dromon")
+
+# Seconds that no worker has slept, and calls have waited, before a pool counts as saturated. A
+# variable, so that tests need not wait as long.
+SATURATED_AFTER = 1.0
+
+NAMED_AT_MOST: Final = 10
+
+WHAT_TO_DO: Final = (
+    "If a call waits for another one of its own pool, give that one a second pool: else they may"
+    " wait for each other for ever. If there is just too much to do, open the pool with more"
+    " workers, or submit less at once (limiter=trio.CapacityLimiter(...)). With stall_after=... a"
+    " pool tells where its calls spend their time. This is said once for each pool."
+)
+
+
+def warn_saturated(
+    calls: list[tuple[Callable[..., object], tuple[object, ...]]],
+    waiting: int,
+    workers: int,
+    seconds: float,
+) -> None:
+    """Warn of a saturated pool, on its monitor thread: the trio run may be stuck as well.
+
+    `calls` are those of Python functions that wait now, oldest first, as `_bridge.Pool.waiting` has
+    them; `waiting` counts native ones, too.
+    """
+    thread = threading.current_thread()
+    thread.name = "dromon-monitor"
+    try:
+        logger.warning(
+            "a pool has been saturated for %.1f s: %s, and %s. %s",
+            seconds,
+            "its only worker is busy" if workers == 1 else f"its {workers} workers are all busy",
+            _describe(calls, max(waiting, len(calls))),
+            WHAT_TO_DO,
+        )
+    finally:
+        forget_thread()
+
+
+def _describe(calls: list[tuple[Callable[..., object], tuple[object, ...]]], total: int) -> str:
+    counts = Counter(_name(called_function(*call)) for call in calls)
+    named = dict(islice(counts.items(), NAMED_AT_MOST))
+    names = [name if count == 1 else f"{name} ({count} times)" for name, count in named.items()]
+    rest = total - sum(named.values())
+    text = "1 call waits" if total == 1 else f"{total} calls wait"
+    if not names:  # native calls, which have none
+        return text
+    more = f" and {rest} more" if rest else ""
+    return f"{text}, oldest first: {', '.join(names)}{more}"
+
+
+def _name(function: Callable[..., object]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    # What has none is an object that can be called: its repr may be anything, and take its time.
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
