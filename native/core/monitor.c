@@ -41,11 +41,12 @@ static uint64_t look(struct monitor *monitor) {
 
 static void monitor_main(void *argument) {
   struct monitor *monitor = argument;
-  /* Acquire, pairs with monitor_join: for the sake of order, there is nothing to see. */
+  /* Acquire, pairs with monitor_stop: for the sake of order, there is nothing to see. */
   while (load_acquire(&monitor->stop) == 0) {
     uint64_t next = look(monitor);
     os_futex_wait_until(&monitor->stop, 0, next);
   }
+  dromon_pool_unref(monitor->pool);
 }
 
 int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_config *config) {
@@ -61,23 +62,31 @@ int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_
   monitor->reported = calloc(pool->worker_count, sizeof *monitor->reported);
   if (monitor->reported == NULL)
     return -ENOMEM;
+  char name[16];
+  thread_name(name, config->name ?: DROMON_NAME_DEFAULT, "monitor");
   struct thread_options options = {
       .stack_size = DROMON_STACK_SIZE_DEFAULT,
       .guard_size = DROMON_GUARD_SIZE_DEFAULT,
-      .name = "dromon-monitor",
+      .name = name,
       .spawn = (enum dromon_spawn)config->spawn,
   };
+  dromon_pool_ref(pool); /* the monitor's, which drops it at its end */
   int result = thread_start(&monitor->thread, &options, monitor_main, monitor);
-  if (result < 0)
+  if (result < 0) {
+    dromon_pool_unref(pool);
     free(monitor->reported);
+  }
   return result;
+}
+
+void monitor_stop(struct monitor *monitor) {
+  store_release(&monitor->stop, 1);
+  os_futex_wake(&monitor->stop, INT_MAX);
 }
 
 void monitor_join(struct monitor *monitor) {
   if (monitor->stall_ns == 0)
     return;
-  store_release(&monitor->stop, 1);
-  os_futex_wake(&monitor->stop, INT_MAX);
   thread_join(&monitor->thread);
   free(monitor->reported);
 }
