@@ -19,6 +19,7 @@ import pytest
 from dromon import _bridge
 from dromon._native import ffi, lib
 from dromon._statistics import read_statistics
+from dromon._worker import Entry
 
 NO_LIMIT = 4_000_000_000  # nanoseconds, of a batch: longer than any of these tests
 CALLS = 10
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 def batches_of(function: Callable[..., object], *args: object, **bounds: int) -> int:
     """In how many batches one worker runs a call that waits and then CALLS of the function."""
-    ops, ops_arg = _bridge.worker_table()
+    ops, ops_arg, entrance = _bridge.worker_table(Entry("dromon", None))
     config: dict[str, Any] = {
         "workers": 1,
         "ops": ffi.cast("dromon_ops *", ops),
@@ -44,6 +45,7 @@ def batches_of(function: Callable[..., object], *args: object, **bounds: int) ->
     }
     core = ffi.new("dromon_pool **")
     assert lib.dromon_pool_open(ffi.new("dromon_pool_config *", config | bounds), core) == 0
+    del entrance  # only the opening needs it
     pool = _bridge.Pool(int(ffi.cast("uintptr_t", core[0])))
     all_queued = threading.Event()
     assert pool.start(all_queued.wait, (), False)
@@ -53,7 +55,7 @@ def batches_of(function: Callable[..., object], *args: object, **bounds: int) ->
     # Without the GIL: from here on this thread does not ask for it before all is over.
     lib.dromon_pool_close(core[0], ffi.NULL)
     lib.dromon_pool_join(core[0])
-    statistics = read_statistics(core[0], 0)
+    statistics = read_statistics(core[0], 0, "dromon")
     lib.dromon_pool_unref(core[0])
     assert statistics.completed == 1 + CALLS
     return statistics.batches

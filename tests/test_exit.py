@@ -17,17 +17,16 @@ def test_the_process_ends_with_its_exit_code_whatever_its_workers_do(busy: str, 
     result = run_child(
         f"""
         import sys, threading, time, trio, dromon
-        from dromon._options import PoolOptions
-        from dromon._pool import Pool
 
         def work(begun):
             begun.set()
             {busy}
 
         async def main():
+            global crowded
             begun = threading.Event()
             # The default pool is never closed, and neither is this one.
-            crowded = Pool._open(PoolOptions(workers=1))
+            crowded = dromon.Pool(1)
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
                     crowd = threading.Event()
@@ -126,8 +125,6 @@ def test_the_process_ends_at_once_with_workers_of_all_sorts(end: str, another_th
     last_line, status, error = ENDS[end]
     script = f"""
         import os, sys, threading, time, trio, dromon
-        from dromon._options import PoolOptions
-        from dromon._pool import Pool
 
         def sleep():
             begun.wait()
@@ -148,8 +145,9 @@ def test_the_process_ends_at_once_with_workers_of_all_sorts(end: str, another_th
             print(trio.run(dromon.to_thread.run_sync, int, "7"))
 
         async def main():
-            parked = Pool._open(PoolOptions(workers=1))  # such a pool is never closed
-            busy = Pool._open(PoolOptions(workers=5))
+            global parked, busy
+            parked = dromon.Pool(1)  # such a pool is never closed
+            busy = dromon.Pool(5)
             await parked.run_sync(int)
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:

@@ -80,7 +80,7 @@ def test_an_option_out_of_range_is_refused_at_the_call(
         ({"nice": None}, "nice must be an integer, not None"),
         ({"nice": 0.5}, "nice must be an integer, not 0.5"),
         ({"stall_after": "soon"}, "stall_after must be a number of seconds, not 'soon'"),
-        ({"stall_after": 1, "on_stall": 1}, "on_stall must be callable or None, not 1"),
+        ({"stall_after": 1, "on_stall": 1}, "on_stall must be callable, not 1"),
     ],
 )
 def test_an_option_of_a_wrong_type_is_refused_at_the_call(

@@ -65,11 +65,6 @@ def test_a_number_of_workers_that_is_no_integer_is_refused_at_the_call(workers: 
         dromon.open_pool(workers)  # type: ignore[arg-type]
 
 
-def test_a_pool_is_made_by_open_pool_alone() -> None:
-    with pytest.raises(TypeError, match=r"made by dromon.open_pool\(\)"):
-        dromon.Pool()
-
-
 async def test_opening_and_closing_are_protected_from_keyboard_interrupts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

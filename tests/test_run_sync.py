@@ -153,13 +153,13 @@ async def test_a_call_of_something_not_callable_is_refused_by_name(run_sync: Run
         await run_sync(3)
 
 
-async def test_an_asynchronous_function_is_refused_and_its_coroutine_closed(
+async def test_a_coroutine_that_a_function_returns_is_refused_and_closed(
     run_sync: RunSync,
 ) -> None:
     async def asynchronous() -> None: ...
 
     with pytest.raises(TypeError, match=r"expected a sync function, but .*asynchronous"):
-        await run_sync(asynchronous)  # a coroutine left alone would be a warning, and so an error
+        await run_sync(lambda: asynchronous())  # left alone it would be a warning, and so an error
 
 
 async def test_a_thread_name_that_is_no_string_is_refused_by_name(run_sync: RunSync) -> None:

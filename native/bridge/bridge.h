@@ -187,8 +187,12 @@ struct WorkerObject {
   CallObject *call;            /* that it runs, borrowed; changed with the worker locked */
 };
 
-/* How the core's workers run calls in the interpreter that is passed as the pool's `ops_arg`. */
+/* How the core's workers run calls. Their `ops_arg` is the pointer in what bridge_entrance_new gives. */
 extern const dromon_ops bridge_worker_ops;
+
+/* A capsule, which has to live until the pool is open: for workers that run calls in the current
+ * interpreter. Each begins with enter(worker, index), and ends at once (-ECANCELED) unless that returns True. */
+PyObject *bridge_entrance_new(PyObject *enter);
 
 /* The call that the calling thread runs, borrowed, or NULL. */
 CallObject *bridge_current_call(void);

@@ -1,13 +1,18 @@
 /* module.c - the module `dromon._bridge`; see bridge.h. */
 #include "bridge.h"
 
-PyDoc_STRVAR(worker_table_doc, "worker_table()\n--\n\n"
-                               "Return the addresses for dromon_pool_config's `ops` and `ops_arg`: "
-                               "workers that run calls\nin the current interpreter.");
+PyDoc_STRVAR(worker_table_doc,
+             "worker_table(enter, /)\n--\n\n"
+             "Return the addresses for dromon_pool_config's `ops` and `ops_arg`, and what has to\n"
+             "live until the pool is open: workers that run calls in the current interpreter.\n\n"
+             "Each calls enter(index) first, which tells whether it may go on.");
 
-static PyObject *worker_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-  return Py_BuildValue("(NN)", PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_worker_ops),
-                       PyLong_FromVoidPtr(PyInterpreterState_Get()));
+static PyObject *worker_table(PyObject *Py_UNUSED(module), PyObject *enter) {
+  PyObject *entrance = bridge_entrance_new(enter);
+  if (entrance == NULL)
+    return NULL;
+  return Py_BuildValue("(NNN)", PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_worker_ops),
+                       PyLong_FromVoidPtr(PyCapsule_GetPointer(entrance, NULL)), entrance);
 }
 
 PyDoc_STRVAR(
@@ -44,7 +49,7 @@ static PyMethodDef module_methods[] = {
     {"current_call", current_call, METH_NOARGS, current_call_doc},
     {"saturation_hook", saturation_hook, METH_O, saturation_hook_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
-    {"worker_table", worker_table, METH_NOARGS, worker_table_doc},
+    {"worker_table", worker_table, METH_O, worker_table_doc},
     {NULL, NULL, 0, NULL},
 };
 

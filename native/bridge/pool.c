@@ -196,6 +196,31 @@ static PyObject *pool_waiting(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
   return bridge_waiting_list(self);
 }
 
+PyDoc_STRVAR(
+    end_doc,
+    "end($self, function, /)\n--\n\n"
+    "Refuse later calls, and let function() be the very last one, which nobody waits for.\n\n"
+    "Does nothing if the pool was closed already.");
+
+static PyObject *pool_end(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  if (nargs != 1) {
+    PyErr_Format(PyExc_TypeError, "end() takes 1 argument, not %zd", nargs);
+    return NULL;
+  }
+  PyObject *no_arguments = PyTuple_New(0);
+  if (no_arguments == NULL)
+    return NULL;
+  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, NULL, NULL, args[0],
+                                     no_arguments, BRIDGE_WAIT);
+  Py_DECREF(no_arguments);
+  if (call == NULL)
+    return NULL;
+  if (dromon_pool_close(self->pool, &call->native.task) < 0)
+    Py_DECREF(call); /* else the reference is the core's */
+  Py_RETURN_NONE;
+}
+
 static int pool_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   return 0;
@@ -218,6 +243,7 @@ static PyMethodDef pool_methods[] = {
     {"start", METHOD(pool_start), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, start_doc},
     {"close", METHOD(pool_close), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, close_doc},
     {"waiting", (PyCFunction)pool_waiting, METH_NOARGS, waiting_doc},
+    {"end", METHOD(pool_end), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, end_doc},
     {NULL, NULL, 0, NULL},
 };
 

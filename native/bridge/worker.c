@@ -17,26 +17,57 @@ CallObject *bridge_current_call(void) {
 
 /* ---- A worker's life ------------------------------------------------------------------------ */
 
-/* The Worker of the calling thread, which dromon._worker.enter(worker, index) has made at home there. */
-static WorkerObject *make_worker(PyThreadState *thread_state, unsigned index) {
-  PyObject *bridge = PyImport_ImportModule("dromon._bridge");
-  PyObject *module = bridge == NULL ? NULL : PyImport_ImportModule("dromon._worker");
-  WorkerObject *worker = NULL;
-  if (module != NULL) {
-    PyTypeObject *type = ((bridge_state *)PyModule_GetState(bridge))->worker_type;
-    worker = (WorkerObject *)type->tp_alloc(type, 0);
+/* Where and how workers enter; the pool's `ops_arg`. */
+struct entrance {
+  PyInterpreterState *interpreter;
+  PyObject *enter; /* called with the Worker and its index; tells whether it may go on */
+};
+
+static void free_entrance(PyObject *capsule) {
+  struct entrance *entrance = PyCapsule_GetPointer(capsule, NULL);
+  Py_DECREF(entrance->enter);
+  PyMem_Free(entrance);
+}
+
+PyObject *bridge_entrance_new(PyObject *enter) {
+  struct entrance *entrance = PyMem_Malloc(sizeof *entrance);
+  if (entrance == NULL)
+    return PyErr_NoMemory();
+  *entrance = (struct entrance){PyInterpreterState_Get(), Py_NewRef(enter)};
+  PyObject *capsule = PyCapsule_New(entrance, NULL, free_entrance);
+  if (capsule == NULL) {
+    Py_DECREF(enter);
+    PyMem_Free(entrance);
   }
+  return capsule;
+}
+
+/* The Worker of the calling thread; NULL with an exception. */
+static WorkerObject *make_worker(PyThreadState *thread_state) {
+  PyObject *bridge = PyImport_ImportModule("dromon._bridge");
+  if (bridge == NULL)
+    return NULL;
+  PyTypeObject *type = ((bridge_state *)PyModule_GetState(bridge))->worker_type;
+  WorkerObject *worker = (WorkerObject *)type->tp_alloc(type, 0);
+  Py_DECREF(bridge);
   if (worker != NULL) {
     worker->thread_state = thread_state;
     worker->ident = PyThread_get_thread_ident();
-    PyObject *entered = PyObject_CallMethod(module, "enter", "OI", worker, index);
-    if (entered == NULL)
-      Py_CLEAR(worker);
-    Py_XDECREF(entered);
   }
-  Py_XDECREF(module);
-  Py_XDECREF(bridge);
   return worker;
+}
+
+/* Lets it enter. */
+static int call_enter(PyObject *enter, WorkerObject *worker, unsigned index) {
+  PyObject *entered =
+      worker == NULL ? NULL : PyObject_CallFunction(enter, "OI", (PyObject *)worker, index);
+  if (entered == NULL) {
+    PyErr_WriteUnraisable(NULL);
+    return -EIO;
+  }
+  int result = entered == Py_True ? 0 : -ECANCELED;
+  Py_DECREF(entered);
+  return result;
 }
 
 static void leave_interpreter(PyThreadState *thread_state) {
@@ -54,15 +85,17 @@ static void leave_interpreter(PyThreadState *thread_state) {
 }
 
 static int worker_enter(void *arg, uint32_t index, void **state) {
-  PyThreadState *thread_state = PyThreadState_New((PyInterpreterState *)arg);
+  struct entrance *entrance = arg;
+  PyThreadState *thread_state = PyThreadState_New(entrance->interpreter);
   if (thread_state == NULL)
     return -ENOMEM;
   PyEval_RestoreThread(thread_state);
-  WorkerObject *worker = make_worker(thread_state, index);
-  if (worker == NULL) {
-    PyErr_WriteUnraisable(NULL);
+  WorkerObject *worker = make_worker(thread_state);
+  int result = call_enter(entrance->enter, worker, index);
+  if (result < 0) {
+    Py_XDECREF(worker);
     leave_interpreter(thread_state);
-    return -EIO;
+    return result;
   }
   PyEval_SaveThread();
   current = worker;

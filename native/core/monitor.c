@@ -131,7 +131,7 @@ static uint64_t look_for_saturation(struct monitor *monitor) {
 static void monitor_main(void *argument) {
   struct monitor *monitor = argument;
   uint32_t state;
-  /* Acquire, pairs with Arm and monitor_join: for the sake of order, there is nothing to see. */
+  /* Acquire, pairs with Arm and monitor_stop: for the sake of order, there is nothing to see. */
   while ((state = load_acquire(&monitor->state)) != MONITOR_STOPPED) {
     uint64_t next = look_for_stalls(monitor);
     if (state == MONITOR_ARMED)
@@ -139,6 +139,7 @@ static void monitor_main(void *argument) {
     /* Not at all, if the state has changed since it was read. */
     os_futex_wait_until(&monitor->state, state, next);
   }
+  dromon_pool_unref(monitor->pool);
 }
 
 /* So that no sum with a time overflows. */
@@ -164,23 +165,31 @@ int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_
   monitor->reported = calloc(pool->worker_count, sizeof *monitor->reported);
   if (monitor->reported == NULL)
     return -ENOMEM;
+  char name[16];
+  thread_name(name, config->name ?: DROMON_NAME_DEFAULT, "monitor");
   struct thread_options options = {
       .stack_size = DROMON_STACK_SIZE_DEFAULT,
       .guard_size = DROMON_GUARD_SIZE_DEFAULT,
-      .name = "dromon-monitor",
+      .name = name,
       .spawn = (enum dromon_spawn)config->spawn,
   };
+  dromon_pool_ref(pool); /* the monitor's, which drops it at its end */
   int result = thread_start(&monitor->thread, &options, monitor_main, monitor);
-  if (result < 0)
+  if (result < 0) {
+    dromon_pool_unref(pool);
     free(monitor->reported);
+  }
   return result;
+}
+
+void monitor_stop(struct monitor *monitor) {
+  exchange_acq_rel(&monitor->state, MONITOR_STOPPED);
+  os_futex_wake(&monitor->state, INT_MAX);
 }
 
 void monitor_join(struct monitor *monitor) {
   if (!monitor->is_running)
     return;
-  exchange_acq_rel(&monitor->state, MONITOR_STOPPED);
-  os_futex_wake(&monitor->state, INT_MAX);
   thread_join(&monitor->thread);
   free(monitor->reported);
 }

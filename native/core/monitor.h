@@ -89,7 +89,10 @@ struct monitor {
  * thread_start or -ENOMEM. */
 int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_config *config);
 
-/* Waits until it has ended. Once, when the workers have left. */
+/* Tells it to end: there is nothing to watch any more. */
+void monitor_stop(struct monitor *monitor);
+
+/* Waits until it has ended. Once, after monitor_stop. */
 void monitor_join(struct monitor *monitor);
 
 /* The rest of monitor_arm. */

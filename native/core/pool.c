@@ -115,8 +115,9 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
 }
 
 static int start_worker(struct worker *worker, const dromon_pool_config *config) {
-  char name[16];
-  snprintf(name, sizeof name, "dromon-%u", worker->index);
+  char name[16], index[12];
+  snprintf(index, sizeof index, "%u", worker->index);
+  thread_name(name, config->name ?: DROMON_NAME_DEFAULT, index);
   struct thread_options options = {
       .stack_size = config->stack_size ?: DROMON_STACK_SIZE_DEFAULT,
       .guard_size = config->guard_size ?: DROMON_GUARD_SIZE_DEFAULT,

@@ -338,6 +338,17 @@ int thread_start(struct thread *thread, const struct thread_options *options, vo
   return result;
 }
 
+void thread_name(char name[16], const char *prefix, const char *suffix) {
+  size_t room = 15 - strlen("-") - strlen(suffix);
+  size_t length = strnlen(prefix, room + 1);
+  if (length > room) {
+    length = room;
+    while (length > 0 && (prefix[length] & 0xc0) == 0x80) /* inside a character */
+      length--;
+  }
+  snprintf(name, 16, "%.*s-%s", (int)length, prefix, suffix);
+}
+
 void thread_join(struct thread *thread) {
   pthread_join(thread->pthread, NULL);
   unmap_stacks(thread);

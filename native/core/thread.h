@@ -16,6 +16,8 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#define DROMON_NAME_DEFAULT "dromon" /* what the names of a pool's threads begin with */
+
 struct thread_options {
   uint64_t stack_size; /* at least DROMON_STACK_SIZE_MIN */
   uint64_t guard_size;
@@ -54,6 +56,10 @@ struct thread {
  * be had; or why Adopt failed. */
 int thread_start(struct thread *thread, const struct thread_options *options, void (*fn)(void *),
                  void *arg);
+
+/* Makes `prefix`-`suffix` the name of a thread to come. The kernel would cut it at 15 bytes; the prefix
+ * is cut instead, and at a whole character if it is UTF-8. The suffix must be short. */
+void thread_name(char name[16], const char *prefix, const char *suffix);
 
 /* Waits until the thread has ended and unmaps its stacks. */
 void thread_join(struct thread *thread);

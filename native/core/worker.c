@@ -352,8 +352,11 @@ static void run(struct worker *worker, void *state, dromon_task *task) {
 /* The last worker runs the closing task before it leaves itself. */
 static void finish(struct worker *worker, void *state) {
   dromon_pool *pool = worker->pool;
-  /* acq_rel: the last one sees all that the others did. Relaxed: is_closed has acquired `last`. */
-  if (fetch_sub_acq_rel(&pool->alive, 1) == 1 && load_relaxed(&pool->last) != NULL)
+  /* acq_rel: the last one sees all that the others did. */
+  if (fetch_sub_acq_rel(&pool->alive, 1) > 1)
+    return;
+  monitor_stop(&pool->monitor);
+  if (load_relaxed(&pool->last) != NULL) /* relaxed: is_closed has acquired it */
     run(worker, state, load_relaxed(&pool->last));
 }
 
@@ -363,7 +366,10 @@ static int enter(struct worker *worker, void **state) {
   if (result < 0)
     return result;
   own_state_note(&worker->own_state);
-  return pool->ops.enter(pool->ops_arg, worker->index, state);
+  result = pool->ops.enter(pool->ops_arg, worker->index, state);
+  own_state_restore(&worker->own_state, UINT64_MAX); /* as after a task: it may run a user's code */
+  own_name_set(&worker->own_state, NULL);
+  return result;
 }
 
 void worker_main(void *argument) {

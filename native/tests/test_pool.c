@@ -271,6 +271,29 @@ static void each_worker_is_described(void) {
   dromon_pool_unref(pool);
 }
 
+static void check_name_of_worker_10(const char *prefix, const char *expected) {
+  dromon_pool_config config = config_of(11);
+  char path[64], name[32] = "";
+  config.name = prefix;
+  dromon_pool *pool = open_configured(config);
+  dromon_worker worker;
+  CHECK_EQ(dromon_pool_read_worker(pool, 10, &worker), 0);
+  snprintf(path, sizeof path, "/proc/self/task/%d/comm", worker.tid);
+  FILE *file = fopen(path, "r");
+  CHECK(file != NULL && fgets(name, sizeof name, file) != NULL);
+  fclose(file);
+  CHECK_EQ(strcmp(strtok(name, "\n"), expected), 0);
+  close_and_join(pool);
+}
+
+static void workers_are_named_and_a_long_name_is_cut_before_the_index(void) {
+  check_name_of_worker_10(NULL, "dromon-10");
+  check_name_of_worker_10("io", "io-10");
+  check_name_of_worker_10("exactly-12-b", "exactly-12-b-10");
+  check_name_of_worker_10("longer-than-it-fits", "longer-than--10");
+  check_name_of_worker_10("eleven+++++\xc3\xbc", "eleven+++++-10"); /* not inside a character */
+}
+
 static void one_worker_that_can_not_enter_fails_the_open(void) {
   unsigned mappings = 0;
   for (uint32_t refused = 0; refused < 4; refused++) {
@@ -1079,6 +1102,7 @@ static void where_clone3_does_not_exist_pools_work_all_the_same(void) {
 static void run_anywhere(void) {
   RUN(zeros_stand_for_the_defaults);
   RUN(each_worker_is_described);
+  RUN(workers_are_named_and_a_long_name_is_cut_before_the_index);
   RUN(workers_run_all_tasks_and_post_them);
   RUN(no_wake_up_is_lost);
   RUN(a_burst_of_long_tasks_occupies_all_workers);

@@ -28,6 +28,7 @@ from ._errors import Interrupted as Interrupted  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
 from ._pool import Pool as Pool  # noqa: E402
+from ._pool import configure_default_pool as configure_default_pool  # noqa: E402
 from ._pool import open_pool as open_pool  # noqa: E402
 from ._stalls import Stall as Stall  # noqa: E402
 from ._statistics import Histogram as Histogram  # noqa: E402

@@ -11,10 +11,12 @@ from trio.lowlevel import (
     Abort,
     checkpoint_if_cancelled,
     current_task,
+    in_trio_task,
     wait_task_rescheduled,
 )
 
 from ._bridge import ABANDON, WAIT
+from ._callables import check_sync
 from ._errors import ClosedPoolError, QueueFull
 from ._from_thread import MESSAGES, serve
 from ._interruption import Escalation, check_interruption, in_time
@@ -46,7 +48,8 @@ async def run_sync(
 
     They protect it, and all that it calls here, from KeyboardInterrupt.
     """
-    await checkpoint_if_cancelled()
+    await enter_trio("run_sync")
+    check_sync("sync_fn", sync_fn)
     on_abort = ABANDON if abandon_on_cancel else WAIT
     if interrupt_on_cancel or timeout is not None or grace_period is not None:
         on_abort = check_interruption(on_abort, interrupt_on_cancel, timeout, grace_period)
@@ -63,7 +66,7 @@ async def run_native(
     limiter: CapacityLimiter | None,
 ) -> int:
     """What `Pool.run_native` does, which protects it from KeyboardInterrupt."""
-    await checkpoint_if_cancelled()
+    await enter_trio("run_native")
     on_abort = ABANDON if abandon_on_cancel else WAIT
     address = function_address(fn)
     argument, buffer = argument_address(arg)
@@ -125,6 +128,19 @@ def _acquire_nowait(limiter: CapacityLimiter, call: _bridge.Call) -> bool:
     return True
 
 
+async def enter_trio(function: str) -> None:
+    """Raise `trio.Cancelled` if the task is cancelled, and a clear error where there is no trio."""
+    try:
+        await checkpoint_if_cancelled()
+    except RuntimeError:
+        if in_trio_task():
+            raise
+        raise RuntimeError(
+            f"{function} must be awaited in a trio task; elsewhere use `with dromon.Pool() as pool`"
+            " and `pool.submit`, or `dromon.Executor`, which asyncio's run_in_executor takes"
+        ) from None
+
+
 async def _run_alone(
     make_call: Callable[..., _bridge.Call],
     arguments: tuple[object, ...],
@@ -171,8 +187,7 @@ def start_call(
     wait: bool,
 ) -> None:
     """Queue a call whose outcome goes into `future`; what `Pool.submit` does."""
-    if not callable(fn):
-        raise TypeError(f"fn must be callable, not {fn!r}")
+    check_sync("fn", fn)
     started = _outside_async(pool.start, _run_into, (future, fn, args), wait)
     if started is None:
         raise ClosedPoolError("the pool is closed")
@@ -200,8 +215,10 @@ def called_function(
     return called
 
 
-async def close_pool(pool: _bridge.Pool) -> bool:
+async def close_pool(pool: _bridge.Pool, last: Callable[[], object]) -> bool:
     """Refuse later calls and wait, cancelled or not, until all accepted ones have ended.
+
+    The very last is `last`.
 
     Returns False, at once, if the pool was closed already. The caller protects it from
     KeyboardInterrupt.
@@ -209,17 +226,13 @@ async def close_pool(pool: _bridge.Pool) -> bool:
     port = current_port()
     if port is None:  # the end of the run, see _run_alone
         port = new_port()
-        call = pool.close(port, None, _last_call)
+        call = pool.close(port, None, last)
         await deliver_rest(port)
         port.close()
         return call is not None
-    call = pool.close(port, current_task(), _last_call)
+    call = pool.close(port, current_task(), last)
     if call is None:
         return False
     # It can't be withdrawn: its turn comes only when there is nothing else to wait for.
     await wait_task_rescheduled(lambda _: Abort.FAILED)
     return True
-
-
-def _last_call() -> None:
-    """What a pool runs when everything else has ended."""

@@ -1,17 +1,18 @@
-"""What a pool can be asked to be: the arguments of `dromon.open_pool`, checked."""
+"""What a pool can be asked to be: the arguments of `dromon.Pool`, checked."""
 
 from __future__ import annotations
 
 import errno
 import faulthandler
-import inspect
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Final, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex
 
 import attrs
 
 from . import _saturation
+from ._arguments import ArgumentsOf
+from ._callables import check_sync
 from ._cpus import usable_cpus
 from ._errors import SpawnError
 from ._native import ffi, lib
@@ -30,6 +31,8 @@ SIZE_MAX: Final = 1 << 40  # bytes of a stack or a guard; the address space ends
 SECONDS_MAX: Final = 10**9  # thirty years
 AS_OPENER: Final = -1  # the scheduling policy of the thread that opens the pool
 
+NAME: Final = "dromon"
+
 SPAWN_NAMES: Final = {
     "clone3": lib.DROMON_SPAWN_CLONE3,
     "clone": lib.DROMON_SPAWN_CLONE,
@@ -39,12 +42,14 @@ SPAWN_NAMES: Final = {
 
 @attrs.frozen
 class PoolOptions:
-    """Checked options; None or 0 where the core's default holds."""
+    """Checked options; 0 where the core's default holds."""
 
-    workers: int
+    workers: int | None = None  # None: as many as there are usable CPUs when the pool is opened
+    name: str = NAME
     queue_capacity: int = 0
     stack_size: int = 0
     guard_size: int = 0
+    initializer: Callable[[], object] | None = None
     affinity: tuple[frozenset[int], ...] | None = None
     nice: int = 0
     sched_policy: int = AS_OPENER
@@ -53,36 +58,42 @@ class PoolOptions:
 
 
 def check_options(
-    workers: int | None,
-    queue_capacity: int | None,
-    stack_size: int | None,
-    guard_size: int | None,
-    affinity: Iterable[int | Iterable[int]] | None,
-    nice: int,
-    sched_policy: int | None,
-    stall_after: float | None,
-    on_stall: Callable[[Stall], object] | None,
+    workers: int | None = None,
+    *,
+    name: str = NAME,
+    queue_capacity: int | None = None,
+    stack_size: int | None = None,
+    guard_size: int | None = None,
+    initializer: Callable[[], object] | None = None,
+    affinity: Iterable[int | Iterable[int]] | None = None,
+    nice: int = 0,
+    sched_policy: int | None = None,
+    stall_after: float | None = None,
+    on_stall: Callable[[Stall], object] | None = None,
 ) -> PoolOptions:
-    """Check the arguments of `dromon.open_pool`, which documents them and what is raised."""
+    """Check the arguments of `dromon.Pool`, which documents them and what is raised.
+
+    This is the one list of them; what `takes_options` decorates has the same.
+    """
     cpus = None if affinity is None else _check_affinity(affinity)
-    if workers is None and cpus is not None:
-        workers = len(cpus)
-    count = check_workers(workers)
-    if cpus is not None and len(cpus) != count:
+    count = None if workers is None else _check_workers(workers)
+    if cpus is not None and len(cpus) != (count := count or len(cpus)):
         raise ValueError(
             f"affinity must have one entry for each of the {count} workers, not {len(cpus)}"
         )
-    if on_stall is not None and not callable(on_stall):
-        raise TypeError(f"on_stall must be callable or None, not {on_stall!r}")
-    if inspect.iscoroutinefunction(on_stall):
-        raise TypeError(f"on_stall must be a sync function, not {on_stall!r}")
+    if initializer is not None:
+        check_sync("initializer", initializer)
+    if on_stall is not None:
+        check_sync("on_stall", on_stall)
     if on_stall is not None and stall_after is None:
         raise ValueError("on_stall needs stall_after, the seconds after which a call has stalled")
     return PoolOptions(
         workers=count,
+        name=_check_name(name),
         queue_capacity=_check_capacity(queue_capacity),
         stack_size=_check_size("stack_size", stack_size, lib.DROMON_STACK_SIZE_MIN),
         guard_size=_check_size("guard_size", guard_size, 1),
+        initializer=initializer,
         affinity=cpus,
         nice=_check_range("nice", nice, -39, 39),
         sched_policy=_check_policy(sched_policy),
@@ -91,20 +102,25 @@ def check_options(
     )
 
 
-def check_workers(workers: int | None) -> int:
-    """Return how many workers to start: `usable_cpus` for None."""
-    if workers is None:
-        return usable_cpus()
+takes_options = ArgumentsOf(check_options)
+
+
+def _check_workers(workers: int) -> int:
     return _check_range("workers", workers, 1, lib.DROMON_WORKERS_MAX, "an integer or None")
 
 
 def default_workers() -> int:
-    """How many workers the default pool has."""
+    """How many workers the default pool has unless it is configured."""
+    return environment_workers() or usable_cpus()
+
+
+def environment_workers() -> int | None:
+    """How many workers the environment wants the default pool to have; None if it says nothing."""
     text = os.environ.get(WORKERS_VARIABLE)
     if text is None:
-        return check_workers(None)
+        return None
     try:
-        return check_workers(int(text))
+        return _check_workers(int(text))
     except ValueError:
         raise ValueError(
             f"{WORKERS_VARIABLE} must be a number from 1 to {lib.DROMON_WORKERS_MAX}, not {text!r}"
@@ -115,10 +131,20 @@ def _check_range(name: str, value: int, least: int, most: int, allowed: str = "a
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be {allowed}, not {value!r}") from None
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be {allowed}, not {value!r}")
     if not least <= number <= most:
         raise ValueError(f"{name} must be from {least} to {most}, not {number}")
     return number
+
+
+def _check_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {name!r}")
+    if not name or not name.isprintable():
+        raise ValueError(f"name must be printable characters, one at least, not {name!r}")
+    return name
 
 
 def _check_size(name: str, size: int | None, least: int) -> int:
@@ -157,7 +183,8 @@ def _check_affinity(affinity: Iterable[int | Iterable[int]]) -> tuple[frozenset[
 def _check_policy(policy: int | None) -> int:
     if policy is None:
         return AS_OPENER
-    if policy not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
+    allowed = (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE)
+    if type(policy) is not int or policy not in allowed:
         raise ValueError(
             "sched_policy must be os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE or None,"
             f" not {policy!r}"
@@ -166,10 +193,9 @@ def _check_policy(policy: int | None) -> int:
 
 
 def _check_seconds(name: str, seconds: float) -> float:
-    try:
-        number = float(seconds)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
+    if isinstance(seconds, bool) or not isinstance(seconds, SupportsFloat | SupportsIndex):
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
+    number = float(seconds)
     if not 1e-3 <= number <= SECONDS_MAX:
         raise ValueError(f"{name} must be from 0.001 to {SECONDS_MAX} seconds, not {number}")
     return number
@@ -217,15 +243,22 @@ def _hint(code: int) -> str | None:
 
 def open_core(
     options: PoolOptions,
-    worker_table: tuple[int, int],
+    workers: int,
+    worker_table: tuple[int, int, object],
     stall_hook: tuple[int, int] | None,
     saturation_hook: tuple[int, int],
 ) -> Any:
-    """Start the workers, and return the core pool that they belong to, as a counted pointer."""
-    ops, ops_arg = worker_table
-    keep_alive: list[Any] = []
+    """Start so many workers, and return the core pool that they belong to, as a counted pointer.
+
+    Raises:
+      SpawnError: They could not be started; with errno ECANCELED if one of them declined to go on.
+    """
+    ops, ops_arg, entrance = worker_table
+    name = ffi.new("char[]", options.name.encode())
+    keep_alive: list[Any] = [entrance, name]
     config = ffi.new("dromon_pool_config *")
-    config.workers = options.workers
+    config.workers = workers
+    config.name = name
     config.queue_capacity = options.queue_capacity
     config.stack_size = options.stack_size
     config.guard_size = options.guard_size
@@ -256,6 +289,6 @@ def open_core(
             f" {', '.join(str(sorted(entry)) for entry in options.affinity)}",
         )
     if result < 0:
-        workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
-        raise SpawnError.from_errno(-result, f"cannot start {workers}", _hint(-result))
+        them = "1 worker" if workers == 1 else f"{workers} workers"
+        raise SpawnError.from_errno(-result, f"cannot start {them}", _hint(-result))
     return ffi.gc(core[0], lib.dromon_pool_unref)

@@ -3,86 +3,182 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import warnings
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from weakref import WeakSet
 
-from trio.lowlevel import checkpoint, enable_ki_protection
+import attrs
+import trio
+from trio.lowlevel import checkpoint, enable_ki_protection, in_trio_run
 
 from . import _bridge, _call
 from ._children import remember_mask
-from ._errors import ClosedPoolError
+from ._cpus import usable_cpus
+from ._errors import ClosedPoolError, SpawnError
 from ._native import ffi, lib
-from ._options import PoolOptions, check_options, default_workers, open_core
+from ._options import PoolOptions, environment_workers, open_core, takes_options
 from ._port import current_port
-from ._saturation import warn_saturated
-from ._stalls import note_stall
-from ._statistics import PoolStatistics, read_statistics, read_worker
+from ._saturation import SaturationHook
+from ._stalls import StallHook
+from ._statistics import PoolStatistics, read_statistics
+from ._worker import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
-    from typing import NoReturn
-
-    import trio
+    from types import TracebackType
+    from typing import NoReturn, Self
 
     from ._bridge import Port
-    from ._stalls import Stall
 
 RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
 
 
 class Pool:
-    """A fixed number of OS threads that run synchronous callables for async tasks.
+    """A fixed number of OS threads that run synchronous callables.
 
-    Made by `open_pool`. A pool can be used from any number of trio runs, one after the other or in
-    several threads at once.
+    The constructor starts the threads. A pool is closed by leaving its ``with`` block, or by
+    `close`; in a trio task use `open_pool` instead, which takes the same arguments. It can be used
+    from any threads, and from any number of trio runs, one after the other or several at once.
+
+    Args:
+      workers (int | None): How many OS threads, from 1 to 1024. By default as many as the CPUs that
+          the process may use, by its affinity and its control groups' quota, or as ``affinity`` has
+          entries.
+      name (str): What the names of the threads begin with: worker *n* is ``{name}-{n}``. Printable
+          characters. In what the system shows, 15 bytes, the name is cut and not the number.
+      queue_capacity (int | None): How many calls may be queued before submitters have to wait, from
+          1 to 1,048,576; rounded up to a power of two that is at least 2. By default 4096.
+      stack_size (int | None): Bytes of each worker's stack, at least 262,144; rounded up to whole
+          pages. Only what is used takes memory. By default 8 MiB.
+      guard_size (int | None): Bytes without access below each stack. By default 64 KiB.
+      initializer (Callable[[], object] | None): Called once on each worker before its first call.
+          What it sets of context variables the calls do not see, which run in the contexts of
+          their submitters; thread-locals they do.
+      affinity (Iterable[int | Iterable[int]] | None): For each worker the CPU, or the set of CPUs,
+          that it may run on. By default those of the thread that opens the pool.
+      nice (int): Added to the nice value of each worker: with 5, say, the event loop gets the CPU
+          before them. Below 0 only with the right to do so. See :manpage:`nice(2)`.
+      sched_policy (int | None): `os.SCHED_OTHER`, `os.SCHED_BATCH` (workers that wake up do not
+          pre-empt the event loop) or `os.SCHED_IDLE`; see :manpage:`sched(7)`. By default that of
+          the thread that opens the pool.
+      stall_after (float | None): Seconds, from 0.001 to 1e9, after which a running call counts as
+          stalled, see `PoolStatistics`, and is reported once. By default none is.
+      on_stall (Callable[[Stall], object] | None): Called with a `Stall` for each stalled call, soon
+          after: in the trio run that opened the pool if `open_pool` did, else on a thread of the
+          pool that exists for this alone, where it must not take long. By default a warning goes
+          to the logger ``dromon``.
+
+    What a call or the initializer changes of its worker's CPU affinity, thread name or signal mask
+    is changed back before the next call; only the name that a C function of less than a microsecond
+    gave its thread may stay a while. So is a change from outside, as by ``taskset``.
+
+    A pool that is dropped without being closed is told of by a `ResourceWarning`, and its threads
+    end when they have run what was queued. At the end of the process they end at once.
+
+    Raises:
+      ValueError: An argument is out of range.
+      TypeError: An argument is of a wrong type.
+      SpawnError: The threads could not be started; nothing is left behind.
+      BaseException: What ``initializer`` raised; nothing is left behind.
+
+    Example::
+
+        with dromon.Pool(workers=4, nice=5) as pool:
+            digests = [future.result() for future in [pool.submit(hash_file, p) for p in paths]]
     """
 
-    def __init__(self) -> None:
-        raise TypeError("a Pool is made by dromon.open_pool()")
-
+    _options: PoolOptions
     _core: Any  # cffi's dromon_pool *
     _bridge: Any  # _bridge.Pool, or _PoolOfTheParent after a fork
     _workers: int
-    _joined: bool
-    _on_stall: Callable[[int, int, float], object] | None  # kept alive for the monitor
-    _on_saturated: Callable[[int, float], object]  # this, too
+    _ended: threading.Event  # all accepted calls have
+    _joining: threading.Lock
+    _joined: bool = True  # or never started
+    _on_stall: StallHook | None  # kept alive for the monitor
+    _on_saturated: SaturationHook  # this, too
+
+    @takes_options
+    def __init__(self, options: PoolOptions) -> None:
+        self._start_workers(options, None)
 
     @classmethod
     def _open(cls, options: PoolOptions, port: Port | None = None) -> Pool:
         """Start a pool whose stalled calls, if it watches for them, are reported to `port`."""
-        remember_mask()
         pool = cls.__new__(cls)
-        pool._on_stall = None
-        if options.stall_after is not None and port is not None:
-            pool._on_stall = pool._stall_hook(options, port)
-        hook = None if pool._on_stall is None else _bridge.stall_hook(pool._on_stall)
-        pool._on_saturated = pool._warn_saturated
-        pool._core = open_core(
-            options, _bridge.worker_table(), hook, _bridge.saturation_hook(pool._on_saturated)
-        )
-        pool._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", pool._core)))
-        pool._workers = options.workers
-        pool._joined = False
-        _open_pools.add(pool)
+        pool._start_workers(options, port)
         return pool
 
-    def _stall_hook(self, options: PoolOptions, port: Port) -> Callable[[int, int, float], object]:
-        def stalled(index: int, began: int, seconds: float) -> None:
-            worker = read_worker(self._core, index)
+    def _start_workers(self, options: PoolOptions, port: Port | None) -> None:
+        join_dropped_pools()
+        remember_mask()
+        self._options = options
+        self._workers = options.workers or usable_cpus()
+        self._ended = threading.Event()
+        self._joining = threading.Lock()
+        self._on_stall = hook = None
+        if options.stall_after is not None:
+            self._on_stall = StallHook(options.name, options.on_stall, port)
+            hook = _bridge.stall_hook(self._on_stall)
+        self._on_saturated = SaturationHook(options.name, self._workers)
+        entry = Entry(options.name, options.initializer)
+        error: BaseException | None = None
+        try:
+            self._core = open_core(
+                options,
+                self._workers,
+                _bridge.worker_table(entry),
+                hook,
+                _bridge.saturation_hook(self._on_saturated),
+            )
+        except SpawnError:
+            error = entry.take_error()
+            if error is None:
+                raise
+        if error is not None:
+            try:
+                raise error  # here, where nothing else is its context
+            finally:
+                del error  # whose traceback leads to this frame
+        if self._on_stall is not None:
+            self._on_stall.core = self._core
+        self._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", self._core)))
+        self._on_saturated.bridge = self._bridge
+        self._joined = False
+        _open_pools.add(self)
 
-            def goes_on() -> bool:
-                return bool(lib.dromon_pool_read_began(self._core, index) == began)
+    def __enter__(self) -> Self:
+        self._refuse_trio()
+        if self._joined:
+            raise ClosedPoolError("the pool is closed")
+        return self
 
-            note_stall(port, options.on_stall, worker.name, worker.tid, seconds, goes_on)
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
-        return stalled
-
-    def _warn_saturated(self, waiting: int, seconds: float) -> None:
-        warn_saturated(self._bridge.waiting(), waiting, self._workers, seconds)
+    def __del__(self) -> None:
+        if self._joined or sys.is_finalizing():
+            return
+        self._bridge.end(self._ended.set)
+        _dropped_pools.append(
+            _DroppedPool(self._core, self._ended, (self._on_stall, self._on_saturated))
+        )
+        warnings.warn(
+            f"unclosed dromon pool {self._options.name!r}",
+            ResourceWarning,
+            source=self,
+            stacklevel=1,
+        )
 
     @enable_ki_protection
     async def run_sync(
@@ -131,6 +227,7 @@ class Pool:
           ClosedPoolError: The pool is closed.
           SpawnError: No descriptor is left for this trio run, whose first call this is.
           TypeError: ``sync_fn`` is not callable, or is an async function.
+          RuntimeError: This is not a trio task.
           ValueError: A number of seconds is negative, or arguments exclude each other.
           Exception: Whatever ``sync_fn(*args)`` raises, with its traceback.
 
@@ -200,6 +297,7 @@ class Pool:
           ClosedPoolError: The pool is closed.
           TypeError: ``fn`` or ``arg`` is nothing that has an address.
           ValueError: ``fn`` or ``arg`` is a number that is no address.
+          RuntimeError: This is not a trio task.
 
         **Cancellation** is as for `run_sync`. An abandoned function goes on; ``arg`` lives as long.
 
@@ -227,7 +325,7 @@ class Pool:
 
         Raises:
           ClosedPoolError: The pool is closed.
-          TypeError: ``fn`` is not callable.
+          TypeError: ``fn`` is not callable, or asynchronous.
           KeyboardInterrupt: While it waited; then the call was not queued.
 
         Example::
@@ -242,7 +340,7 @@ class Pool:
         Raises:
           QueueFull: The queue is full; the call was not queued.
           ClosedPoolError: The pool is closed.
-          TypeError: ``fn`` is not callable.
+          TypeError: ``fn`` is not callable, or asynchronous.
 
         Example::
 
@@ -265,89 +363,109 @@ class Pool:
 
             print(pool.statistics().queued, "calls wait for a worker")
         """
-        return read_statistics(self._core, 0 if self._joined else self._workers)
+        return read_statistics(self._core, 0 if self._joined else self._workers, self._options.name)
+
+    def close(self) -> None:
+        """Refuse later calls, wait until all accepted ones have ended, and end the threads.
+
+        A pool that is closed already is left as it is; one that is being closed is waited for.
+        Ctrl-C in the main thread ends the wait; the pool then remains closed to new calls.
+
+        Raises:
+          RuntimeError: This is a trio task, whose loop would stand still, for ever if a call waits
+              for it; or a worker of the pool, which would wait for itself. In a trio task use
+              `open_pool`, or ``await trio.to_thread.run_sync(pool.close)``.
+
+        Example::
+
+            pool = dromon.Pool(workers=4)
+            atexit.register(pool.close)
+        """
+        if self._joined:
+            return
+        self._refuse_trio()
+        if any(worker.tid == threading.get_native_id() for worker in self.statistics().workers):
+            raise RuntimeError("a worker cannot close its own pool: it would wait for itself")
+        self._bridge.end(self._ended.set)
+        self._ended.wait()
+        self._join()
+
+    def _refuse_trio(self) -> None:
+        if in_trio_run():
+            raise RuntimeError(
+                "closing a pool waits, and a trio task must not: use `async with"
+                " dromon.open_pool()`, or `await trio.to_thread.run_sync(pool.close)`"
+            )
 
     @enable_ki_protection
     async def _aclose(self) -> None:
-        if await _call.close_pool(self._bridge):
-            lib.dromon_pool_join(self._core)
-            self._joined = True
-            _open_pools.discard(self)
+        if self._joined:
+            return
+        if await _call.close_pool(self._bridge, self._ended.set):
+            self._join()
+        else:  # another thread was first, and waits
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self.close)
+
+    def _join(self) -> None:
+        """Wait for the threads, of which all are about to end."""
+        with self._joining:
+            if not self._joined:
+                lib.dromon_pool_join(self._core)
+                self._joined = True
+                _open_pools.discard(self)
 
 
-_open_pools: set[Pool] = set()
+_open_pools: WeakSet[Pool] = WeakSet()
 
 
-def open_pool(
-    workers: int | None = None,
-    *,
-    queue_capacity: int | None = None,
-    stack_size: int | None = None,
-    guard_size: int | None = None,
-    affinity: Iterable[int | Iterable[int]] | None = None,
-    nice: int = 0,
-    sched_policy: int | None = None,
-    stall_after: float | None = None,
-    on_stall: Callable[[Stall], object] | None = None,
-) -> AbstractAsyncContextManager[Pool]:
-    """Open a pool of workers for an ``async with`` block.
+@attrs.frozen(eq=False)
+class _DroppedPool:
+    """What is left of a pool that was dropped unclosed, until its threads can be joined."""
+
+    core: Any
+    ended: threading.Event
+    hooks: tuple[StallHook | None, SaturationHook]  # the monitor may still call them
+
+
+_dropped_pools: list[_DroppedPool] = []
+
+
+def join_dropped_pools() -> None:
+    """Free what is left of dropped pools whose threads have ended."""
+    for pool in _dropped_pools.copy():
+        if pool.ended.is_set():
+            with suppress(ValueError):  # another thread was faster
+                _dropped_pools.remove(pool)
+                lib.dromon_pool_join(pool.core)
+
+
+@takes_options
+def open_pool(options: PoolOptions) -> AbstractAsyncContextManager[Pool]:
+    """Open a pool of workers for an ``async with`` block in a trio task.
 
     Leaving the block refuses later calls, waits (whether cancelled or not) for the calls that were
     accepted, abandoned ones included, and ends the threads.
 
-    Args:
-      workers (int | None): How many OS threads, from 1 to 1024. By default as many as the CPUs that
-          the process may use, by its affinity and its control groups' quota, or as ``affinity`` has
-          entries.
-      queue_capacity (int | None): How many calls may be queued before submitters have to wait, from
-          1 to 1,048,576; rounded up to a power of two that is at least 2. By default 4096.
-      stack_size (int | None): Bytes of each worker's stack, at least 262,144; rounded up to whole
-          pages. Only what is used takes memory. By default 8 MiB.
-      guard_size (int | None): Bytes without access below each stack. By default 64 KiB.
-      affinity (Iterable[int | Iterable[int]] | None): For each worker the CPU, or the set of CPUs,
-          that it may run on. By default those of the thread that opens the pool.
-      nice (int): Added to the nice value of each worker: with 5, say, the event loop gets the CPU
-          before them. Below 0 only with the right to do so. See :manpage:`nice(2)`.
-      sched_policy (int | None): `os.SCHED_OTHER`, `os.SCHED_BATCH` (workers that wake up do not
-          pre-empt the event loop) or `os.SCHED_IDLE`; see :manpage:`sched(7)`. By default that of
-          the thread that opens the pool.
-      stall_after (float | None): Seconds, from 0.001 to 1e9, after which a running call counts as
-          stalled, see `PoolStatistics`, and is reported once. By default none is.
-      on_stall (Callable[[Stall], object] | None): Called in the current trio run with a `Stall` for
-          each stalled call, soon after. By default a warning goes to the logger ``dromon``.
-
-    What a call changes of its worker's CPU affinity, thread name or signal mask is changed back
-    before the next call; only the name that a C function of less than a microsecond gave its thread
-    may stay a while. So is a change from outside, as by ``taskset``.
+    The arguments are those of `Pool`, which describes them, and so are the errors. ``on_stall`` is
+    called in the current trio run.
 
     Raises:
-      ValueError: An argument is out of range.
-      TypeError: An argument is of a wrong type.
-      SpawnError: The threads could not be started, or the process has no descriptor left for this
-          trio run; nothing is left behind.
+      RuntimeError: This is not a trio task.
+      SpawnError: Also if the process has no descriptor left for this trio run.
 
     Example::
 
         async with dromon.open_pool(workers=4, nice=5) as pool:
             print(await pool.run_sync(sum, range(1000)))
     """
-    options = check_options(
-        workers,
-        queue_capacity,
-        stack_size,
-        guard_size,
-        affinity,
-        nice,
-        sched_policy,
-        stall_after,
-        on_stall,
-    )
     return _open_pool(options)
 
 
 @asynccontextmanager
 @enable_ki_protection
 async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
+    await _call.enter_trio("open_pool")
     await checkpoint()
     # First, so that closing needs no descriptor that might not be there.
     port = current_port()
@@ -361,6 +479,7 @@ async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
 # ---- The default pool ----------------------------------------------------------------------------
 
 _default_pool: Pool | None = None
+_default_options = PoolOptions()
 _default_pool_lock = threading.Lock()
 
 
@@ -370,8 +489,38 @@ def default_pool() -> Pool:
     if _default_pool is None:
         with _default_pool_lock:
             if _default_pool is None:
-                _default_pool = Pool._open(PoolOptions(workers=default_workers()))
+                workers = _default_options.workers or environment_workers()
+                _default_pool = Pool._open(attrs.evolve(_default_options, workers=workers))
     return _default_pool
+
+
+@takes_options
+def configure_default_pool(options: PoolOptions) -> None:
+    """Say how the default pool shall be opened, that of `dromon.to_thread`, before its first use.
+
+    The arguments are those of `Pool`, which describes them. Where neither ``workers`` nor
+    ``affinity`` says how many workers there are, ``DROMON_WORKERS`` does. What was configured
+    before is replaced. In the child of a fork, which opens a default pool of its own, it holds
+    again.
+
+    Raises:
+      RuntimeError: The default pool has been opened.
+      ValueError: An argument is out of range.
+      TypeError: An argument is of a wrong type.
+
+    Example::
+
+        dromon.configure_default_pool(name="hashing", nice=5)
+        trio.run(main)
+    """
+    global _default_options
+    with _default_pool_lock:
+        if _default_pool is not None:
+            raise RuntimeError(
+                "the default pool has been opened: configure it before the first call of"
+                " dromon.to_thread.run_sync"
+            )
+        _default_options = options
 
 
 # ---- Forks ---------------------------------------------------------------------------------------
@@ -387,9 +536,6 @@ class _PoolOfTheParent:
 
     call = native_call = start = _refuse
 
-    def close(self, *args: object) -> None:
-        return None
-
 
 def _forget_pools() -> None:
     """In the child of a fork."""
@@ -402,6 +548,9 @@ def _forget_pools() -> None:
         pool._bridge = _PoolOfTheParent()
         pool._joined = True
     _open_pools.clear()
+    for dropped in _dropped_pools:
+        lib.dromon_pool_forget(dropped.core)
+    _dropped_pools.clear()
 
 
 os.register_at_fork(after_in_child=_forget_pools)

@@ -9,11 +9,15 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from ._call import called_function
 from ._worker import forget_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from . import _bridge
 
 logger = logging.getLogger("dromon")
 
@@ -31,6 +35,24 @@ WHAT_TO_DO: Final = (
 )
 
 
+@attrs.define(eq=False)
+class SaturationHook:
+    """What a pool's monitor calls, on its own thread, when the pool is saturated."""
+
+    pool_name: str
+    workers: int
+    bridge: _bridge.Pool | None = attrs.field(default=None, init=False)  # once there is one
+
+    def __call__(self, waiting: int, seconds: float) -> None:
+        assert self.bridge is not None  # for as long as it takes to be saturated
+        thread = threading.current_thread()
+        thread.name = f"{self.pool_name}-monitor"
+        try:
+            warn_saturated(self.bridge.waiting(), waiting, self.workers, seconds)
+        finally:
+            forget_thread()
+
+
 def warn_saturated(
     calls: list[tuple[Callable[..., object], tuple[object, ...]]],
     waiting: int,
@@ -42,18 +64,13 @@ def warn_saturated(
     `calls` are those of Python functions that wait now, oldest first, as `_bridge.Pool.waiting` has
     them; `waiting` counts native ones, too.
     """
-    thread = threading.current_thread()
-    thread.name = "dromon-monitor"
-    try:
-        logger.warning(
-            "a pool has been saturated for %.1f s: %s, and %s. %s",
-            seconds,
-            "its only worker is busy" if workers == 1 else f"its {workers} workers are all busy",
-            _describe(calls, max(waiting, len(calls))),
-            WHAT_TO_DO,
-        )
-    finally:
-        forget_thread()
+    logger.warning(
+        "a pool has been saturated for %.1f s: %s, and %s. %s",
+        seconds,
+        "its only worker is busy" if workers == 1 else f"its {workers} workers are all busy",
+        _describe(calls, max(waiting, len(calls))),
+        WHAT_TO_DO,
+    )
 
 
 def _describe(calls: list[tuple[Callable[..., object], tuple[object, ...]]], total: int) -> str:

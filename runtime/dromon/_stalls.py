@@ -7,9 +7,13 @@ import sys
 import threading
 import traceback
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from ._native import lib
+from ._statistics import read_worker
+from ._worker import forget_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,20 +45,49 @@ class Stall:
     stack: traceback.StackSummary
 
 
+@attrs.define(eq=False)
+class StallHook:
+    """What a pool's monitor calls, on its own thread, for each call that runs too long."""
+
+    pool_name: str
+    on_stall: Callable[[Stall], object] | None
+    port: _bridge.Port | None  # of the trio run that gets the reports; None: this thread does
+    core: Any = attrs.field(default=None, init=False)  # the pool, once there is one
+
+    def __call__(self, index: int, began: int, seconds: float) -> None:
+        worker = read_worker(self.core, index, self.pool_name)
+
+        def goes_on() -> bool:
+            return bool(lib.dromon_pool_read_began(self.core, index) == began)
+
+        if self.port is None:
+            threading.current_thread().name = f"{self.pool_name}-monitor"
+        note_stall(self.port, self.on_stall, worker.name, worker.tid, seconds, goes_on)
+
+
 def note_stall(
-    port: _bridge.Port,
+    port: _bridge.Port | None,
     on_stall: Callable[[Stall], object] | None,
     name: str,
     tid: int,
     seconds: float,
     goes_on: Callable[[], bool],
 ) -> None:
-    """Look at a worker that stalls, on the monitor thread, and leave the rest to the trio run."""
+    """Look at a worker that stalls, on the monitor thread, and leave the rest to the trio run.
+
+    Without one, do the rest here.
+    """
     stack = _stack_of(tid)
     # Asked afterwards: if it is the same call still, it was while its stack was looked at.
     ended = not goes_on()
     stall = Stall(name, tid, seconds, ended, traceback.StackSummary() if ended else stack)
-    port.post(partial(_report, stall, on_stall))
+    if port is not None:
+        port.post(partial(_report, stall, on_stall))
+        return
+    try:
+        _report(stall, on_stall)
+    finally:
+        forget_thread()  # to whoever asked, as logging does, it seemed a thread like another
 
 
 def _stack_of(tid: int) -> traceback.StackSummary:

@@ -156,12 +156,12 @@ class PoolStatistics:
     run_time: Histogram
 
 
-def read_statistics(core: Any, workers: int) -> PoolStatistics:
+def read_statistics(core: Any, workers: int, pool_name: str) -> PoolStatistics:
     """Look at a core pool, of which so many workers live."""
     numbers = ffi.new("dromon_pool_statistics *")
     lib.dromon_pool_read_statistics(core, numbers)
     return PoolStatistics(
-        workers=tuple(read_worker(core, index) for index in range(workers)),
+        workers=tuple(read_worker(core, index, pool_name) for index in range(workers)),
         parked=numbers.parked,
         queued=numbers.queued,
         running=numbers.running,
@@ -179,12 +179,12 @@ def read_statistics(core: Any, workers: int) -> PoolStatistics:
     )
 
 
-def read_worker(core: Any, index: int) -> WorkerStatistics:
+def read_worker(core: Any, index: int, pool_name: str) -> WorkerStatistics:
     """Look at one living worker of a core pool."""
     worker = ffi.new("dromon_worker *")
     lib.dromon_pool_read_worker(core, index, worker)
     return WorkerStatistics(
-        name=worker_name(index),
+        name=worker_name(pool_name, index),
         tid=worker.tid,
         spawn=_SPAWN_NAMES[worker.spawn],
         spawn_error=os.strerror(-worker.spawn_error) if worker.spawn_error else None,

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 import threading
+from inspect import iscoroutine
 from typing import TYPE_CHECKING
 
 from . import _trio_threads
+from ._callables import refuse_coroutine
 from ._children import add_worker, remove_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from . import _bridge
 
 
-def worker_name(index: int) -> str:
+def worker_name(pool_name: str, index: int) -> str:
     """The name of a worker, for `threading`, ``ps``, ``top`` and gdb alike."""
-    return f"dromon-{index}"
+    return f"{pool_name}-{index}"
 
 
 class WorkerThread(threading._DummyThread):
@@ -47,9 +51,39 @@ class WorkerThread(threading._DummyThread):
             call.thread_name = name
 
 
-def enter(worker: _bridge.Worker, index: int) -> None:
+class Entry:
+    """What the workers of a pool do first, each on its own thread."""
+
+    def __init__(self, pool_name: str, initializer: Callable[[], object] | None) -> None:
+        self._pool_name = pool_name
+        self._initializer = initializer
+        self._errors: dict[int, BaseException] = {}  # what initializers raised, by worker
+
+    def __call__(self, worker: _bridge.Worker, index: int) -> bool:
+        """Enter, and return whether the initializer had nothing against it."""
+        name = worker_name(self._pool_name, index)
+        enter(worker, name)
+        if self._initializer is None:
+            return True
+        try:
+            result = self._initializer()
+            if iscoroutine(result):
+                refuse_coroutine("initializer", self._initializer, result)
+        except BaseException as error:
+            error.add_note(f"raised by the initializer of {name}")
+            self._errors[index] = error
+            return False
+        return True
+
+    def take_error(self) -> BaseException | None:
+        """What the initializer raised, in the first of the workers where it did."""
+        errors, self._errors = self._errors, {}
+        return errors[min(errors)] if errors else None
+
+
+def enter(worker: _bridge.Worker, name: str) -> None:
     """Make this thread, in which `worker` lives, at home in Python."""
-    WorkerThread(worker, worker_name(index))
+    WorkerThread(worker, name)
     add_worker()
     _trio_threads.adopt_thread(worker)
     # As threading.Thread does: coverage and debuggers set these. They may raise at once.
@@ -69,6 +103,6 @@ def leave() -> None:
 
 
 def forget_thread() -> None:
-    """Remove the calling thread from `threading`'s table, if it is there."""
+    """Remove the calling thread from `threading`'s table, in which it has come by itself."""
     with threading._active_limbo_lock:  # type: ignore[attr-defined]
         threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]

@@ -208,6 +208,8 @@ typedef struct dromon_pool_config {
                               word: where it cannot be had the opening fails */
   const dromon_ops *ops; /* NULL: the workers run native tasks alone */
   void *ops_arg;         /* for `enter` */
+  const char *name; /* UTF-8: thread n is named name-n, of which the name is cut to what fits into
+                              15 bytes. Copied. NULL: "dromon" */
   const dromon_placement *placement; /* NULL: as the thread that opens the pool */
   uint64_t stall_ns; /* a task that runs longer than this counts as stalled. 0: none does */
   /* Called once for each stalled task while it runs, on a thread that exists for this alone (so it
