@@ -135,11 +135,18 @@ def test_at_the_very_end_of_a_run_calls_still_work(library: ModuleType) -> None:
     assert in_last_generator(lambda: library.to_thread.run_sync(int, "7")) == 7
 
 
+def test_at_the_very_end_of_a_run_an_exception_comes_out_as_it_is(library: ModuleType) -> None:
+    async def work() -> str:
+        with pytest.raises(ValueError, match="invalid literal"):
+            await library.to_thread.run_sync(int, "seven", limiter=trio.CapacityLimiter(1))
+        return "caught"
+
+    assert in_last_generator(work) == "caught"
+
+
 def test_at_the_very_end_of_a_run_threads_still_enter_the_task_that_made_the_call(
-    library: ModuleType, request: pytest.FixtureRequest
+    library: ModuleType,
 ) -> None:
-    if library is not trio:
-        request.applymarker(pytest.mark.xfail(reason="there are no system tasks any more"))
 
     def in_thread() -> list[Any]:
         return [
