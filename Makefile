@@ -19,6 +19,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 # The tools that pip and meson call are those of the virtual environment.
 RUN = PATH="$(abspath $(BIN)):$$PATH"
+# It would ask PyPI for a newer version of itself, and does not see an editable install.
+PYRIGHT = $(RUN) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYTHONPATH=runtime pyright
 C_SOURCES = $(wildcard native/*/*.[ch] native/*/*/*.[ch] benchmarks/native/*.[ch])
 
 .PHONY: demo test test-c test-valgrind test-python test-arm64 test-debian cross models lint format bench docs clean
@@ -60,7 +62,9 @@ lint: $(VENV)/installed build/lint/build.ninja
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
-	$(RUN) mypy --strict benchmarks examples
+	$(RUN) mypy --strict benchmarks examples tests/typing
+	$(PYRIGHT)
+	$(PYRIGHT) --verifytypes dromon --ignoreexternal
 	$(RUN) ninja -C build/lint
 
 format: $(VENV)/installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from sniffio import current_async_library_cvar
@@ -21,7 +22,7 @@ from ._errors import ClosedPoolError, QueueFull
 from ._from_thread import MESSAGES, serve
 from ._interruption import Escalation, check_interruption, in_time
 from ._native_call import argument_address, function_address
-from ._port import current_port, deliver_rest, new_port, note_if_idle
+from ._port import current_port, note_if_idle, on_own_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,11 +81,14 @@ async def _run(
     arguments: tuple[object, ...],
     limiter: CapacityLimiter | None,
     grace_period: float | None,
+    port: _bridge.Port | None = None,
 ) -> Any:
-    """Run the call that ``make_call(port, task, *arguments)`` makes, and return its result."""
-    port = current_port()
-    if port is None:
-        return await _run_alone(make_call, arguments, limiter)
+    """Run the call that ``make_call(port, task, *arguments)`` makes, and return its result.
+
+    On the port of the trio run, unless it is given another one.
+    """
+    if port is None and (port := current_port()) is None:
+        return await on_own_port(partial(_run, make_call, arguments, limiter, grace_period))
     task = current_task()
     if current_async_library_cvar.get() is None:
         call = make_call(port, task, *arguments)
@@ -141,32 +145,6 @@ async def enter_trio(function: str) -> None:
         ) from None
 
 
-async def _run_alone(
-    make_call: Callable[..., _bridge.Call],
-    arguments: tuple[object, ...],
-    limiter: CapacityLimiter | None,
-) -> Any:
-    """Make a call at the very end of a run, when no system task can deliver it.
-
-    Only shielded code gets so far, so cancellation is of no concern.
-    """
-    port = new_port()
-    try:
-        call = _outside_async(make_call, port, None, *arguments)
-        if limiter is not None:
-            await limiter.acquire_on_behalf_of(call)
-        try:
-            if not call.submit():
-                raise ClosedPoolError("the pool is closed")
-            await deliver_rest(port)
-            return call.unwrap()
-        finally:
-            if limiter is not None:
-                limiter.release_on_behalf_of(call)
-    finally:
-        port.close()
-
-
 def _outside_async(function: Callable[..., RetT], *args: object) -> RetT:
     """Call a function that copies the current context for a worker.
 
@@ -215,7 +193,9 @@ def called_function(
     return called
 
 
-async def close_pool(pool: _bridge.Pool, last: Callable[[], object]) -> bool:
+async def close_pool(
+    pool: _bridge.Pool, last: Callable[[], object], port: _bridge.Port | None = None
+) -> bool:
     """Refuse later calls and wait, cancelled or not, until all accepted ones have ended.
 
     The very last is `last`.
@@ -223,13 +203,8 @@ async def close_pool(pool: _bridge.Pool, last: Callable[[], object]) -> bool:
     Returns False, at once, if the pool was closed already. The caller protects it from
     KeyboardInterrupt.
     """
-    port = current_port()
-    if port is None:  # the end of the run, see _run_alone
-        port = new_port()
-        call = pool.close(port, None, last)
-        await deliver_rest(port)
-        port.close()
-        return call is not None
+    if port is None and (port := current_port()) is None:
+        return await on_own_port(partial(close_pool, pool, last))
     call = pool.close(port, current_task(), last)
     if call is None:
         return False

@@ -7,16 +7,17 @@ threads, is where `trio.lowlevel.TrioToken.run_sync_soon` spends its time.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from outcome import Outcome, capture
-from trio import CancelScope, Event
+from outcome import Outcome, acapture, capture
+from trio import CancelScope, Event, open_nursery
 from trio.lowlevel import (
     Abort,
     RunVar,
     Task,
     checkpoint,
     current_trio_token,
+    enable_ki_protection,
     reschedule,
     spawn_system_task,
     wait_readable,
@@ -24,6 +25,11 @@ from trio.lowlevel import (
 
 from . import _bridge
 from ._errors import SpawnError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+RetT = TypeVar("RetT")
 
 _CANNOT_LISTEN = "cannot open the eventfd that tells a trio run of finished calls"
 
@@ -61,6 +67,21 @@ def current_port() -> _bridge.Port | None:
     return port
 
 
+async def on_own_port(function: Callable[[_bridge.Port], Awaitable[RetT]]) -> RetT:
+    """Run a function with a port of its own: at the end of a run, where `current_port` is None.
+
+    Only code that does not heed cancellation gets so far, so it is kept off here.
+    """
+    port = new_port()
+    async with open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        nursery.start_soon(_deliver_calls, port)
+        result = await acapture(function, port)  # or the nursery would make a group of its error
+        nursery.cancel_scope.cancel()
+    return result.unwrap()
+
+
+@enable_ki_protection
 async def _deliver_calls(port: _bridge.Port) -> None:
     """Wake whoever waits for the calls that come out of the port, until the run ends."""
     try:
@@ -70,12 +91,12 @@ async def _deliver_calls(port: _bridge.Port) -> None:
     finally:
         # System tasks are cancelled as soon as the main task has ended. Others of them may still
         # wait for calls that cannot be cancelled.
-        await deliver_rest(port)
+        await _deliver_rest(port)
         _port_of_run.set(None)
         port.close()
 
 
-async def deliver_rest(port: _bridge.Port) -> None:
+async def _deliver_rest(port: _bridge.Port) -> None:
     """Deliver, cancelled or not, until nobody waits for a call of this port any longer."""
     with CancelScope(shield=True):
         await _deliver_ready(port)
