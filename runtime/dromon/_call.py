@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from sniffio import current_async_library_cvar
@@ -49,8 +50,13 @@ async def run_sync(
 
     They protect it, and all that it calls here, from KeyboardInterrupt.
     """
-    await enter_trio("run_sync")
-    check_sync("sync_fn", sync_fn)
+    try:
+        await checkpoint_if_cancelled()
+    except RuntimeError:
+        refuse_outside_trio("run_sync")
+        raise
+    if type(sync_fn) is not FunctionType:  # of which the bridge sees what they are
+        check_sync("sync_fn", sync_fn)
     on_abort = ABANDON if abandon_on_cancel else WAIT
     if interrupt_on_cancel or timeout is not None or grace_period is not None:
         on_abort = check_interruption(on_abort, interrupt_on_cancel, timeout, grace_period)
@@ -67,7 +73,11 @@ async def run_native(
     limiter: CapacityLimiter | None,
 ) -> int:
     """What `Pool.run_native` does, which protects it from KeyboardInterrupt."""
-    await enter_trio("run_native")
+    try:
+        await checkpoint_if_cancelled()
+    except RuntimeError:
+        refuse_outside_trio("run_native")
+        raise
     on_abort = ABANDON if abandon_on_cancel else WAIT
     address = function_address(fn)
     argument, buffer = argument_address(arg)
@@ -132,13 +142,9 @@ def _acquire_nowait(limiter: CapacityLimiter, call: _bridge.Call) -> bool:
     return True
 
 
-async def enter_trio(function: str) -> None:
-    """Raise `trio.Cancelled` if the task is cancelled, and a clear error where there is no trio."""
-    try:
-        await checkpoint_if_cancelled()
-    except RuntimeError:
-        if in_trio_task():
-            raise
+def refuse_outside_trio(function: str) -> None:
+    """Raise a clear error, if this is not a trio task."""
+    if not in_trio_task():
         raise RuntimeError(
             f"{function} must be awaited in a trio task; elsewhere use `with dromon.Pool() as pool`"
             " and `pool.submit`, or `dromon.Executor`, which asyncio's run_in_executor takes"

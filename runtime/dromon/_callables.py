@@ -39,8 +39,9 @@ def refuse_coroutine(
 
 
 def _asynchronous(name: str, function: object) -> TypeError:
+    given = getattr(function, "__qualname__", function)
     return TypeError(
-        f"dromon expected a sync function, but {name}={function!r} appears to be asynchronous"
+        f"dromon expected a sync function, but {given!r} appears to be asynchronous, given as {name}"
     )
 
 

@@ -22,6 +22,7 @@ from trio.lowlevel import (
 
 from . import _trio_threads
 from ._bridge import current_call
+from ._callables import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -192,11 +193,7 @@ class SyncMessage(Generic[RetT]):
     def _unprotected(self) -> RetT:
         result = self.context.run(self.fn, *self.args)
         if inspect.iscoroutine(result):
-            result.close()
-            name = getattr(self.fn, "__qualname__", self.fn)
-            raise TypeError(
-                f"dromon expected a sync function, but {name!r} appears to be asynchronous"
-            )
+            refuse_coroutine("fn", self.fn, result)
         return result
 
 

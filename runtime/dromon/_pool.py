@@ -465,8 +465,11 @@ def open_pool(options: PoolOptions) -> AbstractAsyncContextManager[Pool]:
 @asynccontextmanager
 @enable_ki_protection
 async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
-    await _call.enter_trio("open_pool")
-    await checkpoint()
+    try:
+        await checkpoint()
+    except RuntimeError:
+        _call.refuse_outside_trio("open_pool")
+        raise
     # First, so that closing needs no descriptor that might not be there.
     port = current_port()
     pool = Pool._open(options, port)
