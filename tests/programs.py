@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import ModuleType
+
+    import dromon
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -59,11 +64,29 @@ def started_server(program: Path, *arguments: str) -> Iterator[str]:
 
 
 def load_example(path: str) -> ModuleType:
-    """Import a program from examples/."""
+    """Import a program from examples/, and what it imports from its own folder."""
     file = EXAMPLES / path
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(file.parent))
+    try:
+        return importlib.import_module(file.stem)
+    finally:
+        sys.path.remove(str(file.parent))
+
+
+@asynccontextmanager
+async def held_worker(pool: dromon.Pool) -> AsyncIterator[Callable[[], None]]:
+    """Keep the only worker of a pool busy: until the block calls what it gets, or ends."""
+    begun, go_on = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def hold() -> None:
+        token.run_sync_soon(begun.set)
+        go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run_sync, hold)
+        await begun.wait()
+        try:
+            yield go_on.set
+        finally:
+            go_on.set()

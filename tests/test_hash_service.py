@@ -7,13 +7,12 @@ import os
 import random
 import socket
 import struct
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from programs import EXAMPLES, load_example, run_program, started_server
+from programs import EXAMPLES, held_worker, load_example, run_program, started_server
 from trio.testing import (
     lockstep_stream_pair,
     memory_stream_pair,
@@ -94,18 +93,14 @@ async def test_an_upload_above_the_limit_is_refused_by_its_length_alone(connect:
 
 
 async def test_an_upload_that_comes_before_the_answer_to_the_last_one_is_refused(
-    connect: Connect, pool: dromon.Pool, nursery: trio.Nursery
+    connect: Connect, pool: dromon.Pool
 ) -> None:
-    go_on = threading.Event()
-    try:
-        nursery.start_soon(pool.run_sync, go_on.wait)
+    async with held_worker(pool):
         client = connect()
         await receive_line(client)
         await client.send_all(upload(b"first") + upload(b"second"))
         refusal = b"error: the next upload has to wait for the answer\n"
         assert await receive_line(client) == refusal
-    finally:
-        go_on.set()
 
 
 async def test_a_slow_client_is_told_so_and_holds_no_worker_meanwhile(
@@ -123,26 +118,22 @@ async def test_a_slow_client_is_told_so_and_holds_no_worker_meanwhile(
 
 @pytest.mark.parametrize("parts", [1, 3])
 async def test_what_is_queued_for_a_client_that_goes_away_is_withdrawn(
-    connect: Connect, pool: dromon.Pool, nursery: trio.Nursery, parts: int
+    connect: Connect, pool: dromon.Pool, parts: int
 ) -> None:
-    go_on = threading.Event()
-    try:
-        nursery.start_soon(pool.run_sync, go_on.wait)
+    async with held_worker(pool):
         client = connect()
         await client.send_all(upload(bytes(parts * PART))[: 2 * PART])
         await wait_all_tasks_blocked()
         assert pool.statistics().queued == 1
         await client.aclose()
         await wait_all_tasks_blocked()
-    finally:
-        go_on.set()
     await pool.run_sync(int)
     statistics = pool.statistics()
     assert (statistics.withdrawn, statistics.queued) == (1, 0)
 
 
 async def test_a_connection_takes_two_parts_and_no_more_until_the_first_is_hashed(
-    connect: Connect, pool: dromon.Pool, nursery: trio.Nursery
+    connect: Connect, pool: dromon.Pool
 ) -> None:
     taken = 0
 
@@ -153,19 +144,15 @@ async def test_a_connection_takes_two_parts_and_no_more_until_the_first_is_hashe
             await client.send_all(piece)
             taken += 1
 
-    go_on = threading.Event()
-    try:
-        nursery.start_soon(pool.run_sync, go_on.wait)
+    async with held_worker(pool) as go_on:
         client = connect(lockstep_stream_pair)
         await receive_line(client)
         async with trio.open_nursery() as sending:
             sending.start_soon(send)
             await wait_all_tasks_blocked()
             assert taken == 3
-            go_on.set()
+            go_on()
         assert taken == 4
-    finally:
-        go_on.set()
         await client.aclose()
 
 
