@@ -12,23 +12,7 @@ from pathlib import Path
 
 import pytest
 from compiler import needs_compiler
-
-ROOT = Path(__file__).parents[1]
-
-
-def run_program(
-    program: Path, *arguments: str | Path, status: int = 0
-) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [sys.executable, program, *arguments],
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=60,
-        check=False,
-    )
-    assert result.returncode == status, result.stderr
-    return result
+from programs import EXAMPLES, ROOT, run_program
 
 
 def lines_of_sha256sum(*files: Path) -> list[str]:
@@ -51,7 +35,7 @@ def files(tmp_path: Path) -> list[Path]:
     return list(contents)
 
 
-HASH_FILES = ROOT / "examples" / "hash_files.py"
+HASH_FILES = EXAMPLES / "hash_files.py"
 
 
 def test_hash_files_prints_what_sha256sum_prints(tmp_path: Path, files: list[Path]) -> None:
@@ -111,7 +95,7 @@ def test_hash_files_ends_quietly_when_interrupted(tmp_path: Path) -> None:
     assert (process.returncode, stderr) == (130, b"")
 
 
-COUNT_PRIMES = ROOT / "examples" / "native_tasks" / "count_primes.py"
+COUNT_PRIMES = EXAMPLES / "native_tasks" / "count_primes.py"
 
 
 @needs_compiler

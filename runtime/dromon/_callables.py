@@ -41,7 +41,8 @@ def refuse_coroutine(
 def _asynchronous(name: str, function: object) -> TypeError:
     given = getattr(function, "__qualname__", function)
     return TypeError(
-        f"dromon expected a sync function, but {given!r} appears to be asynchronous, given as {name}"
+        f"dromon expected a sync function, but {given!r} appears to be asynchronous,"
+        f" given as {name}"
     )
 
 

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 import attrs
 import trio
-from trio.lowlevel import checkpoint, enable_ki_protection, in_trio_run
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection, in_trio_run
 
 from . import _bridge, _call
 from ._children import remember_mask
@@ -466,10 +466,11 @@ def open_pool(options: PoolOptions) -> AbstractAsyncContextManager[Pool]:
 @enable_ki_protection
 async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
     try:
-        await checkpoint()
+        await checkpoint_if_cancelled()
     except RuntimeError:
         _call.refuse_outside_trio("open_pool")
         raise
+    await checkpoint()
     # First, so that closing needs no descriptor that might not be there.
     port = current_port()
     pool = Pool._open(options, port)

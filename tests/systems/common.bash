@@ -31,12 +31,13 @@ make_once() { # FOLDER FUNCTION ARGUMENT...
 }
 
 # Python's packages that dromon needs (dependencies) or its tests do (a dependency group), a line each.
+# Without the groups that a group includes: what only the examples need is not tested here.
 requirements() { # GROUP...
   python3 - "$@" <<'PYTHON'
 import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))
 groups = project["dependency-groups"] | {"dependencies": project["project"]["dependencies"]}
 for name in sys.argv[1:]:
-    print(*groups[name], sep="\n")
+    print(*(each for each in groups[name] if isinstance(each, str)), sep="\n")
 PYTHON
 }
