@@ -403,7 +403,10 @@ def _split(chunk: _Chunk, items: int) -> _Chunk:
 
 
 async def _raise(error: BaseException) -> None:
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # or the traceback, which leads here, would make a cycle
 
 
 # ---- What runs code of the user in the trio thread: not protected from KeyboardInterrupt ---------
@@ -510,6 +513,7 @@ class OpenMap(AbstractAsyncContextManager[MapResults[RetT]]):
     @enable_ki_protection
     async def __aenter__(self) -> MapResults[RetT]:
         await checkpoint()
+        current_port()  # if there can be none, that is no failure of the map
         nursery = await self._nursery_manager.__aenter__()
         self._map.start(nursery)
         if self._progress:

@@ -511,6 +511,7 @@ class Pool:
 
         Raises:
           ClosedPoolError: The pool is closed.
+          SpawnError: No descriptor is left for this trio run; from entering the block.
           TypeError: An argument is of a wrong type, or a function is asynchronous.
           ValueError: An argument is out of range.
 
@@ -527,7 +528,9 @@ class Pool:
         The results of the same chunk follow without one.
 
         To the pool a chunk is one call: in its statistics, for ``stall_after``, and when what a
-        call changed of its worker is changed back.
+        call changed of its worker is changed back. No task waits for an item alone, so
+        `dromon.from_thread.run` runs in a system task there; `dromon.from_thread.check_cancelled`
+        looks at the map.
 
         Example::
 
