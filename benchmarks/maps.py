@@ -40,7 +40,7 @@ PEER, CEILING = "ThreadPoolExecutor.map", "ceiling"
 
 # (title, seconds of an item, items)
 LOADS = [("10 µs", 10e-6, 20_000), ("1 ms", 1e-3, 400), ("50 ms", 50e-3, 8)]
-EMPTY_ITEMS, EMPTY_ITEMS_OF_PEER = 100_000, 5_000
+EMPTY_ITEMS = 20_000
 
 
 def nothing(_: object) -> None:
@@ -131,8 +131,7 @@ async def compare_empty(table: Table, rounds: int, chosen: dict[str, Way]) -> No
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for name, way in (chosen | {CEILING: in_copies_of_the_context}).items():
-            items: list[Any] = [None] * (EMPTY_ITEMS_OF_PEER if name == PEER else EMPTY_ITEMS)
-            times[name].append(await microseconds(way, nothing, items))
+            times[name].append(await microseconds(way, nothing, [None] * EMPTY_ITEMS))
     add_rows(table, "nothing", times, PEER)
 
 
