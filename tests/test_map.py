@@ -417,6 +417,25 @@ async def test_chunks_of_short_items_grow(pool: dromon.Pool) -> None:
     assert pool.statistics().completed < 1000
 
 
+async def test_while_chunks_are_long_or_unknown_none_waits_at_the_pool(pool: dromon.Pool) -> None:
+    gates = Gates()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.map, gates, range(10))
+        await gates.wait_begun(0, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert pool.statistics().queued == 0
+        gates.open(*range(10))
+
+
+def test_chunks_are_long_until_one_has_ended_soon() -> None:
+    size = ChunkSize(1, 1)
+    assert size.chunks_are_long
+    size.learn(1, _chunks.CHUNK_SECONDS)
+    assert not size.chunks_are_long
+    size.learn(1, 2 * _chunks.LONG_CHUNK_SECONDS)
+    assert size.chunks_are_long
+
+
 def test_a_chunk_size_follows_the_time_that_items_take() -> None:
     size = ChunkSize(None, CHUNK_ITEMS_MOST)
     assert size.items == 1
@@ -621,15 +640,16 @@ async def test_the_exception_of_the_block_is_in_the_group(pool: dromon.Pool) -> 
 
 
 async def test_leaving_the_block_withdraws_what_no_worker_has_started() -> None:
-    gates = Gates()
-    async with (
-        dromon.open_pool(workers=1) as pool,
-        trio.open_nursery() as nursery,
-        pool.open_map(gates, range(10), chunksize=1),
-    ):
-        await gates.wait_begun(0)
-        nursery.start_soon(let_go_when_blocked, gates, 0)
-    assert gates.begun == [0]
+    gates, called = Gates(), threading.Event()
+    async with dromon.open_pool(workers=1) as pool:
+        pool.submit(gates, "something else")
+        await gates.wait_begun("something else")
+        async with pool.open_map(lambda _: called.set(), range(10)):
+            await trio.testing.wait_all_tasks_blocked()
+            assert pool.statistics().queued == 1
+        gates.open("something else")
+        await pool.run_sync(int)
+    assert not called.is_set()
 
 
 async def let_go_when_blocked(gates: Gates, item: Any) -> None:

@@ -22,6 +22,10 @@ CHUNK_SECONDS: Final = 2e-3
 # Seconds after which a chunk ends, though there are items left, since it was planned too long.
 CHUNK_SECONDS_MOST: Final = 2 * CHUNK_SECONDS
 
+# Seconds above which a worker may wait for its next chunk until the event loop has heard that it
+# has nothing to do: no chunk need wait at the pool, where it would hold up the calls of others.
+LONG_CHUNK_SECONDS: Final = 20e-3
+
 # Items whose results are handed out without a checkpoint.
 CHUNK_ITEMS_MOST: Final = 512
 
@@ -48,9 +52,11 @@ class ChunkSize:
         self.is_fixed = chunksize is not None
         self._most = most
         self.items = chunksize or 1
+        self.chunks_are_long = True  # for all that is known
 
     def learn(self, items: int, seconds: float) -> None:
         """A chunk of so many items took so long on a worker."""
+        self.chunks_are_long = seconds > LONG_CHUNK_SECONDS
         if self.is_fixed or not items:
             return
         # At most doubled by each: a time that is short against the clock's noise says little.

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
 RetT = TypeVar("RetT")
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 
-# Chunks at the pool, for each worker: one that it runs, and one that it finds when that has ended.
+# Chunks at the pool, for each worker: one that it runs, and one that it finds when that has ended,
+# unless chunks are long.
 SUBMITTED_CHUNKS: Final = 2
 
 # Chunks of which the items are in flight, for each worker, unless max_in_flight is given.
@@ -96,7 +97,7 @@ class _Bounds:
         return CHUNKS_IN_FLIGHT * self.workers * self.size.items
 
     def submitted(self) -> int:
-        return SUBMITTED_CHUNKS * self.workers
+        return self.workers * (1 if self.size.chunks_are_long else SUBMITTED_CHUNKS)
 
 
 class Order(enum.Enum):
