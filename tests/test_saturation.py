@@ -235,10 +235,12 @@ async def test_it_names_what_the_user_gave_in_each_of_the_ways_to_submit(
             await trio.testing.wait_all_tasks_blocked()
             pool.submit(str)
             pool.submit_nowait(partial(bytes, 5))
+            nursery.start_soon(pool.map, abs, [1])
+            await trio.testing.wait_all_tasks_blocked()
             message = warnings.wait()
     assert (
-        "7 calls wait, oldest first: wait_here, Resizer.resize, Resizer, sorted, int, str, bytes. "
-        in message
+        "8 calls wait, oldest first: wait_here, Resizer.resize, Resizer, sorted, int, str, bytes,"
+        " abs. " in message
     )
 
 

@@ -221,6 +221,10 @@ static PyObject *pool_end(PoolObject *self, PyTypeObject *defining_class, PyObje
   Py_RETURN_NONE;
 }
 
+static PyObject *pool_closed(PoolObject *self, void *Py_UNUSED(closure)) {
+  return PyBool_FromLong(dromon_pool_is_closed(self->pool));
+}
+
 static int pool_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   return 0;
@@ -247,10 +251,16 @@ static PyMethodDef pool_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef pool_getset[] = {
+    {"closed", (getter)pool_closed, NULL, "Whether the pool refuses calls.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot pool_slots[] = {
     {Py_tp_doc, "Pool(address, /)\n--\n\nSubmits calls to the core pool at `address`."},
     {Py_tp_new, pool_new},
     {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_getset},
     {Py_tp_traverse, pool_traverse},
     {Py_tp_dealloc, pool_dealloc},
     {0, NULL},

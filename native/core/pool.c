@@ -297,6 +297,11 @@ int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
   return 0;
 }
 
+int dromon_pool_is_closed(const dromon_pool *pool) {
+  /* Relaxed: it may be closed right after. */
+  return (load_relaxed(&pool->gate) & GATE_CLOSED) != 0;
+}
+
 void dromon_pool_forget(dromon_pool *pool) {
   /* Relaxed: there is no other thread. Those that were inside the gate, of which none will exit, are
    * not counted. */

@@ -824,7 +824,9 @@ static void a_closed_pool_refuses(void) {
   dromon_pool *pool = pool_make(2);
   struct job *job = jobs_make(1, NULL);
   CHECK_EQ(dromon_pool_join(pool), -EBUSY);
+  CHECK_EQ(dromon_pool_is_closed(pool), 0);
   CHECK_EQ(dromon_pool_close(pool, NULL), 0);
+  CHECK_EQ(dromon_pool_is_closed(pool), 1);
   CHECK_EQ(dromon_pool_submit(pool, &job->task), -ESHUTDOWN);
   CHECK_EQ(dromon_pool_close(pool, NULL), -EALREADY);
   CHECK_EQ(dromon_pool_join(pool), 0);

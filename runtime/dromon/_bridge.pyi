@@ -46,6 +46,8 @@ class Port:
 
 @final
 class Pool:
+    @property
+    def closed(self) -> bool: ...
     def __init__(self, address: int, /) -> None: ...
     def call(
         self,

@@ -19,6 +19,7 @@ from trio.lowlevel import (
 
 from ._bridge import ABANDON, WAIT
 from ._callables import check_sync
+from ._chunks import run_chunk
 from ._errors import ClosedPoolError, QueueFull
 from ._from_thread import MESSAGES, serve
 from ._interruption import Escalation, check_interruption, in_time
@@ -195,7 +196,11 @@ def called_function(
     function: Callable[..., object], args: tuple[Any, ...]
 ) -> Callable[..., object]:
     """Return what a queued call of ``function(*args)`` will call for its user."""
-    called: Callable[..., object] = args[1] if function is _run_into else function
+    called: Callable[..., object] = function
+    if function is _run_into:
+        called = args[1]
+    elif function is run_chunk:
+        called = args[0].fn
     return called
 
 

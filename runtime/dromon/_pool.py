@@ -8,7 +8,7 @@ import threading
 import warnings
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
 from weakref import WeakSet
 
 import attrs
@@ -19,6 +19,7 @@ from . import _bridge, _call
 from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
+from ._map import Order, map_all, open_map
 from ._native import ffi, lib
 from ._options import PoolOptions, environment_workers, open_core, takes_options
 from ._port import current_port
@@ -28,14 +29,18 @@ from ._statistics import PoolStatistics, read_statistics
 from ._worker import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import NoReturn, Self
 
+    import outcome
+
     from ._bridge import Port
+    from ._map import MapResults, Progress
 
 RetT = TypeVar("RetT")
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -356,6 +361,194 @@ class Pool:
         _call.start_call(self._bridge, future, fn, args, wait)
         return future
 
+    async def map(
+        self,
+        fn: Callable[[T], RetT],
+        iterable: Iterable[T] | AsyncIterable[T],
+        *,
+        chunksize: int | Literal["auto"] = "auto",
+        max_in_flight: int | None = None,
+        progress: Progress | bool | None = None,
+    ) -> list[RetT]:
+        """Call ``fn(item)`` on the workers for each item, and return the list of the results.
+
+        What is said of `open_map` holds here, too; ``max_in_flight`` bounds the items that have
+        been read and have not ended.
+
+        Args:
+          fn: A synchronous callable.
+          iterable: The items, sync or async.
+          chunksize (int | str): As for `open_map`.
+          max_in_flight (int | None): As for `open_map`.
+          progress (Callable | bool | None): As for `open_map`.
+
+        Returns:
+          The results, in the order of the items.
+
+        Raises:
+          ExceptionGroup: An item, the iterable or ``progress`` has failed, see `open_map`.
+          ClosedPoolError: The pool is closed.
+          TypeError: An argument is of a wrong type.
+          ValueError: An argument is out of range.
+
+        **Cancellation** withdraws what no worker has started and waits for the items that run. This
+        is a checkpoint, and another one for each chunk.
+
+        Example::
+
+            sizes = await pool.map(os.path.getsize, paths)
+        """
+        return await map_all(
+            open_map(
+                self,
+                fn,
+                iterable,
+                max_in_flight=max_in_flight,
+                order=Order.ALL_AT_THE_END,
+                chunksize=chunksize,
+                progress=progress,
+            )
+        )
+
+    async def starmap(
+        self,
+        fn: Callable[[*Ts], RetT],
+        iterable: Iterable[tuple[*Ts]] | AsyncIterable[tuple[*Ts]],
+        *,
+        chunksize: int | Literal["auto"] = "auto",
+        max_in_flight: int | None = None,
+        progress: Progress | bool | None = None,
+    ) -> list[RetT]:
+        """Call ``fn(*item)`` on the workers for each item; all else is as for `map`.
+
+        Example::
+
+            scaled = await pool.starmap(scale, [(image, 2), (image, 4)])
+        """
+        return await map_all(
+            open_map(
+                self,
+                fn,
+                iterable,
+                max_in_flight=max_in_flight,
+                order=Order.ALL_AT_THE_END,
+                chunksize=chunksize,
+                progress=progress,
+                star=True,
+            )
+        )
+
+    @overload
+    def open_map(
+        self,
+        fn: Callable[[T], RetT],
+        iterable: Iterable[T] | AsyncIterable[T],
+        *,
+        max_in_flight: int | None = None,
+        ordered: bool = True,
+        chunksize: int | Literal["auto"] = "auto",
+        progress: Progress | bool | None = None,
+        return_outcomes: Literal[False] = False,
+    ) -> AbstractAsyncContextManager[MapResults[RetT]]: ...
+
+    @overload
+    def open_map(
+        self,
+        fn: Callable[[T], RetT],
+        iterable: Iterable[T] | AsyncIterable[T],
+        *,
+        max_in_flight: int | None = None,
+        ordered: bool = True,
+        chunksize: int | Literal["auto"] = "auto",
+        progress: Progress | bool | None = None,
+        return_outcomes: Literal[True],
+    ) -> AbstractAsyncContextManager[MapResults[outcome.Outcome[RetT]]]: ...
+
+    def open_map(
+        self,
+        fn: Callable[[T], RetT],
+        iterable: Iterable[T] | AsyncIterable[T],
+        *,
+        max_in_flight: int | None = None,
+        ordered: bool = True,
+        chunksize: int | Literal["auto"] = "auto",
+        progress: Progress | bool | None = None,
+        return_outcomes: bool = False,
+    ) -> AbstractAsyncContextManager[MapResults[Any]]:
+        """Call ``fn(item)`` on the workers for each item, in an ``async with`` block that takes the
+        results as they come.
+
+        Items are read from the iterable as the results are taken, and go to the workers in chunks.
+        Each is called in a fresh copy of the context that is current here (`contextvars`).
+
+        Args:
+          fn: A synchronous callable. For more arguments use `functools.partial`; an item that is a
+              tuple of arguments takes ``lambda item: fn(*item)``.
+          iterable: The items, sync or async. It is read in the trio thread, by a task of its own.
+              An async iterable is not closed; the ``async with`` block of its owner is around this
+              one (`contextlib.aclosing`). If the block is left while the next item is waited for,
+              `trio.Cancelled` is raised there.
+          max_in_flight (int | None): How many items at most have been read and their results not
+              been taken. So a consumer that is slower than the workers holds up the reading, and
+              if ``ordered``, an item that takes long does, too. By default the items of four chunks
+              for each worker.
+          ordered (bool): Whether the results come in the order of the items; else as they are
+              there.
+          chunksize (int | str): How many items a worker gets at once. ``"auto"`` begins with one
+              and follows the time that the items take, so that a chunk takes 2 milliseconds: at
+              most 512, and at most so many that ``max_in_flight`` holds two chunks for each worker.
+              A chunk that proves too long is divided. With a number all chunks have that size, but
+              the last, and those of an async iterable that does not give items fast enough.
+          progress (Callable | bool | None): Called as ``progress(done, total)`` in the trio thread,
+              at most once for each chunk that has ended: how many items are done, and how many
+              there are, by `len`, or None. True shows a progress bar on stderr, if that is a
+              terminal.
+          return_outcomes (bool): Whether each result is an `outcome.Value` or an `outcome.Error`.
+              An item that fails is then a result like others.
+
+        Returns:
+          An async context manager whose value is the `MapResults`, an async iterator.
+
+        Raises:
+          ClosedPoolError: The pool is closed.
+          SpawnError: No descriptor is left for this trio run; from entering the block.
+          TypeError: An argument is of a wrong type, or a function is asynchronous.
+          ValueError: An argument is out of range.
+
+        **Failures** end the map: what leaves the block is an `ExceptionGroup`, as it would be from
+        a nursery. It has the exceptions of the items that failed, of the iterable and of
+        ``progress``; a note (``__notes__``) of each says which of these it was, and the index of
+        the item. It has the exception that left the block, too, if one did.
+
+        **Cancellation**, a failure, and leaving the block in any other way end the map as they end
+        a call of `run_sync`: items that no worker has started never run, and those that run are
+        waited for; a chunk ends before its next item.
+
+        **Checkpoints**: entering and leaving the block, and taking the first result of each chunk.
+        The results of the same chunk follow without one.
+
+        To the pool a chunk is one call: in its statistics, for ``stall_after``, and when what a
+        call changed of its worker is changed back. No task waits for an item alone, so
+        `dromon.from_thread.run` runs in a system task there; `dromon.from_thread.check_cancelled`
+        looks at the map.
+
+        Example::
+
+            async with pool.open_map(thumbnail, paths, ordered=False) as thumbnails:
+                async for image in thumbnails:
+                    await upload(image)
+        """
+        return open_map(
+            self,
+            fn,
+            iterable,
+            max_in_flight=max_in_flight,
+            order=Order.AS_THE_ITEMS if ordered else Order.AS_THEY_FINISH,
+            chunksize=chunksize,
+            progress=progress,
+            return_outcomes=return_outcomes,
+        )
+
     def statistics(self) -> PoolStatistics:
         """Return a `PoolStatistics`: the workers, and counts of what they did.
 
@@ -539,6 +732,7 @@ class _PoolOfTheParent:
         )
 
     call = native_call = start = _refuse
+    closed = property(_refuse)
 
 
 def _forget_pools() -> None:

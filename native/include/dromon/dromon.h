@@ -266,6 +266,9 @@ DROMON_API int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task);
  * Join afterwards. */
 DROMON_API int dromon_pool_close(dromon_pool *pool, dromon_task *last);
 
+/* 1 if it refuses submissions, since dromon_pool_close or dromon_pool_forget, else 0. */
+DROMON_API int dromon_pool_is_closed(const dromon_pool *pool);
+
 /* In the child of a fork, where of all threads only the one that forked is left: refuses later
  * submissions to a pool of the parent. If it was a worker of that pool that forked, it leaves when its
  * task has ended, and runs none of the queued ones, which are the parent's. Not to be joined. */

@@ -1,0 +1,609 @@
+"""Maps: one function over many items, a chunk of them in each call.
+
+A map has one task in the background, which reads the items. The rest happens in the task that takes
+the results, and in the callbacks by which the run's port tells of chunks that have ended. An item
+is first read, then it waits in a chunk, then it runs, then its result is finished (it may have to
+wait for those of earlier items), then ready, and then it is handed out. `max_in_flight` bounds all
+of that.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import math
+import sys
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Sized
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextvars import copy_context
+from functools import partial
+from itertools import chain, islice
+from operator import itemgetter
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast
+
+import attrs
+import trio
+from sniffio import current_async_library_cvar
+from trio.lowlevel import (
+    Abort,
+    ParkingLot,
+    checkpoint,
+    current_task,
+    disable_ki_protection,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from ._bridge import WAIT
+from ._chunks import (
+    CHUNK_ITEMS_MOST,
+    CHUNK_SECONDS,
+    CHUNK_SECONDS_MOST,
+    ChunkSize,
+    Work,
+    run_chunk,
+)
+from ._errors import ClosedPoolError
+from ._options import _check_range
+from ._port import _deliver_calls, current_port, new_port, note_if_idle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import NoReturn
+
+    from trio.lowlevel import Task
+
+    from . import _bridge
+    from ._pool import Pool
+
+RetT = TypeVar("RetT")
+Progress: TypeAlias = "Callable[[int, int | None], object]"
+
+# Chunks at the pool, for each worker: one that it runs, and one that it finds when that has ended,
+# unless chunks are long.
+SUBMITTED_CHUNKS: Final = 2
+
+# Chunks of which the items are in flight, for each worker, unless max_in_flight is given.
+CHUNKS_IN_FLIGHT: Final = 4
+
+IN_FLIGHT_MOST: Final = sys.maxsize
+
+
+@attrs.define(eq=False)
+class _Chunk:
+    """Consecutive items: those from index `first` to before `end`."""
+
+    first: int
+    end: int
+    items: deque[Any]
+
+
+@attrs.define(eq=False)
+class _Bounds:
+    """How much of a map may be under way at once."""
+
+    size: ChunkSize
+    workers: int
+    max_in_flight: int | None
+
+    def in_flight(self) -> int:
+        if self.max_in_flight is not None:
+            return self.max_in_flight
+        return CHUNKS_IN_FLIGHT * self.workers * self.size.items
+
+    def submitted(self) -> int:
+        return self.workers * (1 if self.size.chunks_are_long else SUBMITTED_CHUNKS)
+
+
+class Order(enum.Enum):
+    """When a map gives its results."""
+
+    AS_THE_ITEMS = enum.auto()
+    AS_THEY_FINISH = enum.auto()
+    ALL_AT_THE_END = enum.auto()  # and they count as handed out when they are there
+
+
+@attrs.frozen(eq=False)
+class _Source:
+    """Where the items come from: an iterator, or an async iterable."""
+
+    items: Any
+    is_async: bool
+    total: int | None
+
+
+class _Map:
+    """The state of one map; all of it belongs to the thread of its trio run."""
+
+    def __init__(
+        self, pool: Pool, work: Work, bounds: _Bounds, source: _Source, order: Order
+    ) -> None:
+        self._pool = pool
+        self._work = work
+        self._bounds = bounds
+        self.source = source
+        self._order = order
+        self._nursery: trio.Nursery | None = None
+        self._port_at_the_end: _bridge.Port | None = None
+
+        self._read = 0
+        self._in_flight = 0
+        self._exhausted = False
+        self._growing: _Chunk | None = None  # of an async iterable: it may get more items
+        self._waiting: deque[_Chunk] = deque()
+        self._submitted: dict[_Chunk, _bridge.Call] = {}
+        self._finished: dict[int, list[Any]] = {}  # by the index of the first item
+        self._next_in_order = 0
+        self._ready: deque[list[Any]] = deque()
+        self.done = 0
+
+        self._cancelled = False
+        self._hungry = 0  # tasks that wait for results
+        self._for_room = ParkingLot()
+        self._for_results = ParkingLot()
+        self._for_progress = ParkingLot()
+        self._watcher: Task | None = None
+        self._outlasting = False  # whether the watcher waits for chunks after all was cancelled
+
+    # ---- Its life --------------------------------------------------------------------------------
+
+    def start(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        nursery.start_soon(self._watch)
+        nursery.start_soon(_read_async if self.source.is_async else _read_sync, self)
+
+    @enable_ki_protection
+    async def _watch(self) -> None:
+        """Wait until the nursery is cancelled, by whatever ends the map, and see that all ends.
+
+        So this task outlasts all chunks, and the nursery is open as long.
+        """
+        self._watcher = current_task()
+        await wait_task_rescheduled(self._withdraw)
+
+    def _withdraw(self, raise_cancel: Callable[[], NoReturn]) -> Abort:
+        """Let nothing more begin; trio's abort function. What runs is waited for."""
+        self._cancelled = True
+        self._waiting.clear()
+        self._growing = None
+        for chunk, call in list(self._submitted.items()):
+            chunk.items.clear()  # if it runs, it ends before its next item
+            if call.abort(raise_cancel) is Abort.SUCCEEDED:
+                del self._submitted[chunk]
+                note_if_idle(cast("_bridge.Port", call.port))
+        self._for_results.unpark_all()
+        self._outlasting = bool(self._submitted)
+        return Abort.FAILED if self._outlasting else Abort.SUCCEEDED
+
+    def cancel(self) -> None:
+        assert self._nursery is not None
+        self._cancelled = True
+        self._nursery.cancel_scope.cancel()
+
+    def _fail(self, error: BaseException) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(_raise, error)
+        self.cancel()
+
+    # ---- Items -----------------------------------------------------------------------------------
+
+    def wants_items(self) -> int:
+        """How many items may be read now, at once; 0 if none."""
+        if self._waiting or self._cancelled:
+            return 0
+        room = self._bounds.in_flight() - self._in_flight
+        if self.source.is_async:
+            return int(room > 0)
+        size = self._bounds.size.items
+        return size if room >= size and len(self._submitted) < self._bounds.submitted() else 0
+
+    async def wait_for_room(self) -> int:
+        """Wait, if need be, until items may be read, and return how many."""
+        while not (items := self.wants_items()):
+            await self._for_room.park()
+        return items
+
+    @enable_ki_protection
+    def add_chunk(self, items: list[Any], seconds: float) -> None:
+        """Take in a chunk of items, which it took so long to read."""
+        self._bounds.size.learn_reading(len(items), seconds)
+        self._waiting.append(_Chunk(self._read, self._read + len(items), deque(items)))
+        self._count_in(len(items))
+        self._dispatch()
+
+    @enable_ki_protection
+    def add_item(self, item: Any) -> None:
+        """Take in an item that need not be a chunk of its own."""
+        chunk = self._growing
+        if chunk is None:
+            chunk = self._growing = _Chunk(self._read, self._read, deque())
+        chunk.items.append(item)
+        chunk.end += 1
+        self._count_in(1)
+        if len(chunk.items) >= self._bounds.size.items:
+            self._waiting.append(chunk)
+            self._growing = None
+        self._dispatch()
+
+    def _count_in(self, items: int) -> None:
+        self._read += items
+        self._in_flight += items
+
+    @enable_ki_protection
+    def end_reading(self) -> None:
+        self._exhausted = True
+        if self._growing is not None:
+            self._waiting.append(self._growing)
+            self._growing = None
+        self._dispatch()
+        self._wake()
+
+    # ---- Chunks ----------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Submit what waits, as much as the workers need."""
+        if self._cancelled:
+            return
+        try:
+            while len(self._submitted) < self._bounds.submitted() and (chunk := self._next_chunk()):
+                self._submit(chunk)
+        except BaseException as error:  # the pool is closed
+            self._fail(error)
+
+    def _next_chunk(self) -> _Chunk | None:
+        if self._waiting:
+            chunk = self._waiting.popleft()
+            if len(chunk.items) > self._bounds.size.items:
+                self._waiting.appendleft(_split(chunk, self._bounds.size.items))
+            return chunk
+        if len(self._submitted) >= self._bounds.workers:
+            return None
+        # There is a worker with nothing to do.
+        if (growing := self._growing) is not None:
+            self._growing = None
+            return growing
+        may_share = self._hungry and not (self._bounds.size.is_fixed or self._can_read_on())
+        return self._share() if may_share else None
+
+    def _can_read_on(self) -> bool:
+        return not (self.source.is_async or self._exhausted) and self.wants_items() > 0
+
+    def _share(self) -> _Chunk | None:
+        """Take half of what the longest chunk still has before it."""
+        chunk = max(self._submitted, key=lambda chunk: len(chunk.items), default=None)
+        items: deque[Any] = deque()
+        if chunk is not None:
+            for _ in range((len(chunk.items) + 1) // 2):
+                try:
+                    items.appendleft(chunk.items.pop())
+                except IndexError:  # its worker was faster
+                    break
+        if chunk is None or not items:
+            return None
+        shared = _Chunk(chunk.end - len(items), chunk.end, items)
+        chunk.end = shared.first
+        return shared
+
+    def _submit(self, chunk: _Chunk) -> None:
+        arguments = (self._work, chunk.first, chunk.items)
+        call = self._pool._bridge.call(self._port(), None, run_chunk, arguments, WAIT, None)
+        call.waiter = partial(self._end_chunk, chunk)
+        if not call.submit():
+            raise ClosedPoolError("the pool is closed")
+        self._submitted[chunk] = call
+
+    def _port(self) -> _bridge.Port:
+        port = current_port() or self._port_at_the_end
+        if port is None:  # trio runs system tasks no longer, but still this map
+            assert self._nursery is not None
+            port = self._port_at_the_end = new_port()
+            self._nursery.start_soon(_deliver_calls, port)
+        return port
+
+    def _end_chunk(self, chunk: _Chunk) -> None:
+        """Called when a worker has done with a chunk. It must not raise."""
+        try:
+            results, error, seconds = self._submitted.pop(chunk).unwrap()
+        except BaseException as unexpected:
+            results, error, seconds = [], unexpected, 0.0
+        self._collect(chunk, results, seconds)
+        if error is not None:
+            self._fail(error)
+        if not self._cancelled:
+            self._dispatch()
+            self._wake()
+        elif self._outlasting and not self._submitted:
+            self._outlasting = False
+            reschedule(cast("Task", self._watcher))
+
+    def _collect(self, chunk: _Chunk, results: list[Any], seconds: float) -> None:
+        self._bounds.size.learn(len(results), seconds)
+        self.done += len(results)
+        if chunk.items:  # its time was up
+            rest = _Chunk(chunk.first + len(results), chunk.end, chunk.items)
+            self._waiting.appendleft(rest)
+        if not results:
+            return
+        if self._order is Order.AS_THEY_FINISH:
+            self._ready.append(results)
+            return
+        self._finished[chunk.first] = results
+        if self._order is Order.ALL_AT_THE_END:
+            self._in_flight -= len(results)
+            return
+        while (part := self._finished.pop(self._next_in_order, None)) is not None:
+            self._ready.append(part)
+            self._next_in_order += len(part)
+
+    # ---- Results ---------------------------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether all items have been read and have ended."""
+        return self._exhausted and self.done == self._read
+
+    def _wake(self) -> None:
+        """Wake whoever can go on, after chunks were read, have ended, or were handed out."""
+        if self._for_room and self.wants_items():
+            self._for_room.unpark()
+        if self._ready or self.is_over():
+            self._for_results.unpark_all()
+        self._for_progress.unpark_all()
+
+    @enable_ki_protection
+    async def wait_for_results(self) -> bool:
+        """Wait until `take_results` has something to give; False if it will have nothing more.
+
+        A checkpoint in any case.
+        """
+        if self._ready or self.is_over():
+            await checkpoint()
+        self._hungry += 1
+        try:
+            self._dispatch()
+            while not (self._ready or self.is_over() or self._cancelled):
+                await self._for_results.park()
+        finally:
+            self._hungry -= 1
+        if self._cancelled:
+            await checkpoint()
+            raise trio.ClosedResourceError("the block of the map was left, or the map has failed")
+        return bool(self._ready)
+
+    def take_results(self) -> list[Any]:
+        """The results of consecutive items."""
+        return self._ready.popleft()
+
+    def take_all(self) -> list[Any]:
+        """All results, where they are given at the end."""
+        parts = sorted(self._finished.items(), key=itemgetter(0))
+        return list(chain.from_iterable(results for _, results in parts))
+
+    def release(self, items: int) -> None:
+        """The results of so many items were handed out."""
+        self._in_flight -= items
+        self._wake()
+
+    async def wait_for_progress(self, reported: int) -> bool:
+        """Wait until more than `reported` items are done; False if these were all."""
+        while self.done == reported and not self.is_over():
+            await self._for_progress.park()
+        return self.done != reported
+
+
+def _split(chunk: _Chunk, items: int) -> _Chunk:
+    """Leave so many items in a chunk, and return a chunk of the others."""
+    first = deque(chunk.items.popleft() for _ in range(items))
+    rest = _Chunk(chunk.first + items, chunk.end, chunk.items)
+    chunk.items, chunk.end = first, rest.first
+    return rest
+
+
+async def _raise(error: BaseException) -> None:
+    try:
+        raise error
+    finally:
+        del error  # or the traceback, which leads here, would make a cycle
+
+
+# ---- What runs code of the user in the trio thread: not protected from KeyboardInterrupt ---------
+
+
+@disable_ki_protection
+async def _read_sync(map: _Map) -> None:
+    iterator: Iterator[Any] = map.source.items
+    wanted = items_read = 0
+    while items_read == wanted:
+        wanted = await map.wait_for_room()
+        began = perf_counter()
+        with _blaming("the iterable"):
+            items = list(islice(iterator, wanted))
+        items_read = len(items)
+        if items:
+            map.add_chunk(items, perf_counter() - began)
+        await checkpoint()
+    map.end_reading()
+
+
+@disable_ki_protection
+async def _read_async(map: _Map) -> None:
+    iterable: AsyncIterable[Any] = map.source.items
+    since = perf_counter()
+    with _blaming("the iterable"):
+        async for item in iterable:
+            map.add_item(item)
+            await map.wait_for_room()
+            # To read an item need not be a checkpoint.
+            if perf_counter() - since > CHUNK_SECONDS:
+                await checkpoint()
+                since = perf_counter()
+    map.end_reading()
+
+
+async def _report(map: _Map, progress: Progress | bool) -> None:
+    total = map.source.total
+    with _bar(total) if isinstance(progress, bool) else nullcontext(progress) as tell:
+        reported = 0
+        while await map.wait_for_progress(reported):
+            reported = map.done
+            with _blaming("the progress callable"):
+                tell(reported, total)
+
+
+@contextmanager
+def _blaming(culprit: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised by {culprit} of the map")
+        raise
+
+
+def _bar(total: int | None) -> AbstractContextManager[Progress]:
+    from ._progress import progress_bar  # here, since rich is slow to import
+
+    return progress_bar(total)
+
+
+# ---- The faces -----------------------------------------------------------------------------------
+
+
+class MapResults(AsyncIterator[RetT], Generic[RetT]):
+    """The results of a map, to be taken by ``async for``; given by `Pool.open_map`.
+
+    Several tasks may take results from it; each result goes to one of them.
+    """
+
+    def __init__(self, map: _Map) -> None:
+        self._map = map
+        self._current: list[RetT] = []  # the next result is the last
+        self._current_items = 0
+
+    def __aiter__(self) -> MapResults[RetT]:
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> RetT:
+        current = self._current
+        while not current:
+            if not await self._map.wait_for_results():
+                raise StopAsyncIteration
+            if not current:  # else another task was here meanwhile
+                current.extend(self._map.take_results())
+                current.reverse()
+                self._current_items = len(current)
+        result = current.pop()
+        if not current:
+            self._map.release(self._current_items)
+        return result
+
+
+class OpenMap(AbstractAsyncContextManager[MapResults[RetT]]):
+    """What `Pool.open_map` returns."""
+
+    def __init__(self, map: _Map, progress: Progress | bool | None) -> None:
+        self._map = map
+        self._progress = progress
+        self._results: MapResults[RetT] = MapResults(map)
+        self._nursery_manager = trio.open_nursery()
+
+    @enable_ki_protection
+    async def __aenter__(self) -> MapResults[RetT]:
+        await checkpoint()
+        current_port()  # if there can be none, that is no failure of the map
+        nursery = await self._nursery_manager.__aenter__()
+        self._map.start(nursery)
+        if self._progress:
+            nursery.start_soon(_report, self._map, self._progress)
+        return self._results
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._map.cancel()
+        self._results._current.clear()
+        return await self._nursery_manager.__aexit__(exc_type, error, traceback)
+
+
+def open_map(
+    pool: Pool,
+    fn: Callable[..., Any],
+    iterable: Iterable[Any] | AsyncIterable[Any],
+    *,
+    max_in_flight: int | None,
+    order: Order,
+    chunksize: int | str,
+    progress: Progress | bool | None,
+    return_outcomes: bool = False,
+    star: bool = False,
+) -> OpenMap[Any]:
+    """What `Pool.open_map` does, where the arguments are described."""
+    _check_sync("fn", fn)
+    if progress is not None and not isinstance(progress, bool):
+        _check_sync("progress", progress, ", a bool or None")
+    bounds = _check_bounds(pool._workers, chunksize, max_in_flight)
+    source = _check_source(iterable)
+    if pool._bridge.closed:
+        raise ClosedPoolError("the pool is closed")
+    context = copy_context()
+    context.run(current_async_library_cvar.set, None)
+    seconds = CHUNK_SECONDS_MOST if chunksize == "auto" else math.inf
+    work = Work(fn, star, context, bool(return_outcomes), seconds)
+    return OpenMap(_Map(pool, work, bounds, source, order), progress)
+
+
+@enable_ki_protection
+async def map_all(opened: OpenMap[RetT]) -> list[RetT]:
+    """Wait for all results of a map that gives them at the end."""
+    async with opened:
+        await opened._map.wait_for_results()
+        return opened._map.take_all()
+    # The nursery has taken it for its own, which it has not: results are missing.
+    raise RuntimeError("an item of the map has raised trio.Cancelled")
+
+
+def _check_sync(name: str, value: object, or_else: str = "") -> None:
+    if not callable(value):
+        raise TypeError(f"{name} must be callable{or_else}, not {value!r}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must be a sync function, not {value!r}")
+
+
+def _check_bounds(workers: int, chunksize: int | str, max_in_flight: int | None) -> _Bounds:
+    most = CHUNK_ITEMS_MOST
+    if max_in_flight is not None:
+        allowed = "an integer or None"
+        max_in_flight = _check_range("max_in_flight", max_in_flight, 1, IN_FLIGHT_MOST, allowed)
+        # So that there is a chunk for each worker, and another one.
+        most = min(most, max(1, max_in_flight // (SUBMITTED_CHUNKS * workers)))
+    if chunksize == "auto":
+        return _Bounds(ChunkSize(None, most), workers, max_in_flight)
+    if isinstance(chunksize, str):
+        raise ValueError(f'chunksize must be "auto" or an integer, not {chunksize!r}')
+    size = _check_range("chunksize", chunksize, 1, IN_FLIGHT_MOST, '"auto" or an integer')
+    if max_in_flight is not None and size > max_in_flight:
+        raise ValueError(
+            f"chunksize must be at most max_in_flight, which is {max_in_flight}, not {size}"
+        )
+    return _Bounds(ChunkSize(size, size), workers, max_in_flight)
+
+
+def _check_source(iterable: Iterable[Any] | AsyncIterable[Any]) -> _Source:
+    total = len(iterable) if isinstance(iterable, Sized) else None
+    if isinstance(iterable, AsyncIterable):
+        return _Source(iterable, is_async=True, total=total)
+    try:
+        iterator = iter(iterable)
+    except TypeError as error:
+        raise TypeError(
+            f"iterable must be an iterable or an async iterable, not {iterable!r}"
+        ) from error
+    return _Source(iterator, is_async=False, total=total)
