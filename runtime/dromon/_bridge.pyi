@@ -1,8 +1,9 @@
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, final
 
-import trio
 from trio.lowlevel import Abort, Task, TrioToken
+
+from ._limiter import Limiter
 
 WAIT: Final[int]
 ABANDON: Final[int]
@@ -18,7 +19,7 @@ def current_call() -> Call | None: ...
 @final
 class Call:
     waiter: Task | Callable[[], object] | None
-    limiter: trio.CapacityLimiter | None
+    limiter: Limiter | None
     thread_name: str | None
     @property
     def port(self) -> Port | None: ...

@@ -8,7 +8,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from sniffio import current_async_library_cvar
-from trio import CapacityLimiter, WouldBlock
 from trio.lowlevel import (
     Abort,
     checkpoint_if_cancelled,
@@ -23,6 +22,7 @@ from ._chunks import run_chunk
 from ._errors import ClosedPoolError, QueueFull
 from ._from_thread import MESSAGES, serve
 from ._interruption import Escalation, check_interruption, in_time
+from ._limiter import acquire_nowait
 from ._native_call import argument_address, function_address
 from ._port import current_port, note_if_idle, on_own_port
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from . import _bridge
+    from ._limiter import Limiter
 
 RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
@@ -43,7 +44,7 @@ async def run_sync(
     thread_name: str | None,
     abandon_on_cancel: bool,
     interrupt_on_cancel: bool,
-    limiter: CapacityLimiter | None,
+    limiter: Limiter | None,
     timeout: float | None,
     grace_period: float | None,
 ) -> RetT:
@@ -71,7 +72,7 @@ async def run_native(
     fn: object,
     arg: object,
     abandon_on_cancel: bool,
-    limiter: CapacityLimiter | None,
+    limiter: Limiter | None,
 ) -> int:
     """What `Pool.run_native` does, which protects it from KeyboardInterrupt."""
     try:
@@ -90,7 +91,7 @@ async def run_native(
 async def _run(
     make_call: Callable[..., _bridge.Call],
     arguments: tuple[object, ...],
-    limiter: CapacityLimiter | None,
+    limiter: Limiter | None,
     grace_period: float | None,
     port: _bridge.Port | None = None,
 ) -> Any:
@@ -111,8 +112,7 @@ async def _run(
         escalation = Escalation(call, task, grace_period)
         abort = escalation.abort
     if limiter is not None:
-        # The call stands in for its thread, as trio has a placeholder do.
-        if type(limiter) is not CapacityLimiter or not _acquire_nowait(limiter, call):
+        if not acquire_nowait(limiter, call):
             await limiter.acquire_on_behalf_of(call)
         call.limiter = limiter
     try:
@@ -132,15 +132,6 @@ async def _run(
         # Unless it was abandoned: then who delivers the call will release the limiter.
         if limiter is not None and (call.waiter is not None or call.limiter is None):
             limiter.release_on_behalf_of(call)
-
-
-def _acquire_nowait(limiter: CapacityLimiter, call: _bridge.Call) -> bool:
-    """Borrow a token, if there is one, without giving the loop a turn: the call will do that."""
-    try:
-        limiter.acquire_on_behalf_of_nowait(call)
-    except WouldBlock:
-        return False
-    return True
 
 
 def refuse_outside_trio(function: str) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from trio import CapacityLimiter
-from trio.lowlevel import RunVar, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from . import _call
-from ._native import lib
+from ._limiter import default_limiter
 from ._pool import default_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio import CapacityLimiter
+
     from ._pool import Pool
 
 RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
-
-_limiter: RunVar[CapacityLimiter] = RunVar("dromon limiter")
 
 
 def current_default_thread_limiter() -> CapacityLimiter:
@@ -37,12 +36,7 @@ def current_default_thread_limiter() -> CapacityLimiter:
 
         dromon.to_thread.current_default_thread_limiter().total_tokens = 2
     """
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = CapacityLimiter(lib.DROMON_QUEUE_CAPACITY_DEFAULT)
-        _limiter.set(limiter)
-        return limiter
+    return default_limiter().made()
 
 
 @enable_ki_protection
@@ -88,7 +82,7 @@ async def run_sync(
         thread_name,
         abandon_on_cancel,
         interrupt_on_cancel,
-        current_default_thread_limiter() if limiter is None else limiter,
+        default_limiter() if limiter is None else limiter,
         timeout,
         grace_period,
     )
