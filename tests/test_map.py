@@ -937,8 +937,16 @@ async def an_async_function(_: object) -> None: ...
     ("error", "message", "arguments"),
     [
         (TypeError, "fn must be callable, not 3", {"fn": 3}),
-        (TypeError, "fn must be a sync function", {"fn": an_async_function}),
-        (TypeError, "fn must be a sync function", {"fn": partial(an_async_function)}),
+        (
+            TypeError,
+            "expected a sync function, but .* appears to be asynchronous, given as fn",
+            {"fn": an_async_function},
+        ),
+        (
+            TypeError,
+            "expected a sync function, but .* appears to be asynchronous, given as fn",
+            {"fn": partial(an_async_function)},
+        ),
         (TypeError, "iterable must be an iterable or an async iterable", {"iterable": 3}),
         (TypeError, 'chunksize must be "auto" or an integer', {"chunksize": 1.5}),
         (ValueError, 'chunksize must be "auto" or an integer', {"chunksize": "big"}),
@@ -951,7 +959,11 @@ async def an_async_function(_: object) -> None: ...
             {"chunksize": 5, "max_in_flight": 4},
         ),
         (TypeError, "progress must be callable, a bool or None, not 3", {"progress": 3}),
-        (TypeError, "progress must be a sync function", {"progress": an_async_function}),
+        (
+            TypeError,
+            "expected a sync function, but .*, given as progress",
+            {"progress": an_async_function},
+        ),
     ],
 )
 async def test_a_bad_argument_is_named_at_the_call(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 from outcome import Error, Value
 
+from ._callables import refuse_coroutine
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from contextvars import Context
-    from typing import NoReturn
 
 # Seconds that a chunk should take: short for whoever waits behind it, and long against what it
 # costs the event loop, which wakes for each one and takes the GIL, and a CPU, from the workers.
@@ -49,10 +50,10 @@ class ChunkSize:
 
     def __init__(self, chunksize: int | None, most: int) -> None:
         """A fixed number, or one from 1 to `most` that follows what the chunks took."""
-        self.is_fixed = chunksize is not None
+        self.is_fixed: bool = chunksize is not None
         self._most = most
-        self.items = chunksize or 1
-        self.chunks_are_long = True  # for all that is known
+        self.items: int = chunksize or 1
+        self.chunks_are_long: bool = True  # for all that is known
 
     def learn(self, items: int, seconds: float) -> None:
         """A chunk of so many items took so long on a worker."""
@@ -108,7 +109,7 @@ def _run_items(
                 return None
             value = copy_context().run(fn, *item) if star else copy_context().run(fn, item)
             if type(value) is CoroutineType:
-                _refuse(fn, value)
+                refuse_coroutine("fn", fn, value)
             add(value)
             if perf_counter() >= end:
                 return None
@@ -116,10 +117,3 @@ def _run_items(
         # As after run_sync, the traceback has only the frames of `fn`.
         here = error.__traceback__
         return error.with_traceback(here and here.tb_next)
-
-
-def _refuse(fn: Callable[..., Any], coroutine: CoroutineType[Any, Any, Any]) -> NoReturn:
-    """As the bridge does for single calls."""
-    coroutine.close()  # so that Python does not warn that it was never awaited
-    name = getattr(fn, "__qualname__", fn)
-    raise TypeError(f"dromon expected a sync function, but {name!r} appears to be asynchronous")

@@ -10,7 +10,6 @@ of that.
 from __future__ import annotations
 
 import enum
-import inspect
 import math
 import sys
 from collections import deque
@@ -38,6 +37,7 @@ from trio.lowlevel import (
 )
 
 from ._bridge import WAIT
+from ._callables import check_sync
 from ._chunks import (
     CHUNK_ITEMS_MOST,
     CHUNK_SECONDS,
@@ -140,7 +140,7 @@ class _Map:
         self._finished: dict[int, list[Any]] = {}  # by the index of the first item
         self._next_in_order = 0
         self._ready: deque[list[Any]] = deque()
-        self.done = 0
+        self.done: int = 0
 
         self._cancelled = False
         self._hungry = 0  # tasks that wait for results
@@ -546,9 +546,8 @@ def open_map(
     star: bool = False,
 ) -> OpenMap[Any]:
     """What `Pool.open_map` does, where the arguments are described."""
-    _check_sync("fn", fn)
-    if progress is not None and not isinstance(progress, bool):
-        _check_sync("progress", progress, ", a bool or None")
+    check_sync("fn", fn)
+    _check_progress(progress)
     bounds = _check_bounds(pool._workers, chunksize, max_in_flight)
     source = _check_source(iterable)
     if pool._bridge.closed:
@@ -570,11 +569,12 @@ async def map_all(opened: OpenMap[RetT]) -> list[RetT]:
     raise RuntimeError("an item of the map has raised trio.Cancelled")
 
 
-def _check_sync(name: str, value: object, or_else: str = "") -> None:
-    if not callable(value):
-        raise TypeError(f"{name} must be callable{or_else}, not {value!r}")
-    if inspect.iscoroutinefunction(value):
-        raise TypeError(f"{name} must be a sync function, not {value!r}")
+def _check_progress(progress: Progress | bool | None) -> None:
+    if progress is None or isinstance(progress, bool):
+        return
+    if not callable(progress):
+        raise TypeError(f"progress must be callable, a bool or None, not {progress!r}")
+    check_sync("progress", progress)
 
 
 def _check_bounds(workers: int, chunksize: int | str, max_in_flight: int | None) -> _Bounds:
