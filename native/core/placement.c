@@ -4,6 +4,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,7 +91,7 @@ void own_name_set(struct own_state *state, const char *name) {
     name = state->name;
   if (state->shown_is_known && strncmp(name, state->shown, sizeof state->shown - 1) == 0)
     return;
-  strncpy(state->shown, name, sizeof state->shown - 1); /* the last byte stays 0 */
+  snprintf(state->shown, sizeof state->shown, "%s", name);
   state->shown_is_known = true;
   os_set_name(state->shown);
 }
