@@ -36,7 +36,7 @@
  *      Arm      if state is ASLEEP: ARMED,        Recheck  something is queued: state = ARMED
  *               and wake the monitor
  *
- * No task waits unseen, though nobody may submit again:
+ * No task waits unseen, though nobody may submit again (model: native/models/monitor.pml):
  *  1. Notify and Observe are read-modify-writes of one word. If Notify comes first, Recheck finds the
  *     task, or somebody has taken it. If Observe comes first, Notify reads from it, so Arm sees Disarm
  *     (a relaxed load will do) or what came after it.
