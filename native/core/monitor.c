@@ -8,10 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
-enum {
-  DEFAULT_SATURATED_NS = 1000000000,
-  LOOKS = 8, /* in the time after which a pool counts as saturated */
-};
+enum { DEFAULT_SATURATED_NS = 1000000000 };
 
 static uint64_t earlier(uint64_t one, uint64_t other) {
   return one < other ? one : other;
@@ -74,6 +71,7 @@ static struct look look_at(dromon_pool *pool) {
   uint64_t queued = pool_queued(pool);
   /* Compared as a difference: a worker may have counted one before its submitter did. */
   look.waiting = (int64_t)(queued - stale) > 0 ? queued - stale : 0;
+  look.ns = os_now_ns();
   return look;
 }
 
@@ -102,28 +100,29 @@ static void disarm(struct monitor *monitor) {
     cas_acq_rel(&monitor->state, &state, MONITOR_ARMED);
 }
 
-static void report_saturation(struct monitor *monitor, uint64_t ns) {
+static void report_saturation(struct monitor *monitor, const struct look *look, uint64_t ns) {
   uint32_t state = MONITOR_ARMED;
   cas_acq_rel(&monitor->state, &state, MONITOR_OFF); /* unless it is to stop */
-  monitor->on_saturated(monitor->on_saturated_arg, monitor->last.waiting, running(monitor->pool),
-                        ns);
+  monitor->on_saturated(monitor->on_saturated_arg, look->waiting, running(monitor->pool), ns);
 }
 
-/* Looks at a pool in which something may be queued, and returns when to look again. */
+/* Looks at a pool in which something may be queued, if it is time, and returns when to look again. */
 static uint64_t look_for_saturation(struct monitor *monitor) {
+  if (os_now_ns() < monitor->next_look_ns)
+    return monitor->next_look_ns; /* a stall was due in between */
   struct look look = look_at(monitor->pool);
-  uint64_t now = os_now_ns();
-  if (monitor->saturated_since_ns == 0 || !was_saturated(&monitor->last, &look))
-    monitor->saturated_since_ns = now;
-  monitor->last = look;
-  if (now - monitor->saturated_since_ns >= monitor->saturated_ns) {
-    report_saturation(monitor, now - monitor->saturated_since_ns);
+  struct look *oldest = &monitor->looks[monitor->look_count % LOOKS];
+  if (monitor->look_count >= LOOKS && was_saturated(oldest, &look)) {
+    report_saturation(monitor, &look, look.ns - oldest->ns);
   } else if (pool_queued(monitor->pool) == 0) {
-    monitor->saturated_since_ns = 0;
+    monitor->look_count = 0;
     disarm(monitor);
+  } else {
+    *oldest = look;
+    monitor->look_count++;
   }
-  return earlier(now + monitor->saturated_ns / LOOKS,
-                 monitor->saturated_since_ns + monitor->saturated_ns);
+  monitor->next_look_ns = look.ns + monitor->saturated_ns / LOOKS + 1; /* rounded up */
+  return monitor->next_look_ns;
 }
 
 /* ---- The thread ----------------------------------------------------------------------------- */

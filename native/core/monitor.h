@@ -6,21 +6,21 @@
  * Stalls. It reads when each worker's task began, which the worker has noted anyway, reports each that
  * has run longer than the limit once, and sleeps until the next one can be due.
  *
- * Saturation. A pool is saturated from one moment to another if no worker slept in between, and at each
- * moment in between some task that was not withdrawn waited to begin. The monitor looks several times
- * in `saturated_ns`. At each Look it notes three numbers, in this order:
+ * Saturation. A pool is saturated from one moment to another if no worker slept in between, and one and
+ * the same task waited all the time to begin. (A queue that never runs empty, but moves on, is none of
+ * its concern: nobody waits long in it, and so a batch program keeps its workers busy.) The monitor looks
+ * LOOKS times in `saturated_ns`. At each Look it notes three numbers, in this order:
  *
  *      past     tasks that no longer wait: those that began, and those that were withdrawn
  *      parks    times that a worker went to sleep; and then how many sleep now
  *      waiting  tasks that are queued, less those of them that were withdrawn
  *
- * From one Look to the next the pool was saturated if
+ * From one Look to a later one the pool was saturated if
  *  1. none slept at the first, and `parks` is the same: then no worker slept in between;
  *  2. `waiting` of the first exceeds the growth of `past`: then one of those that waited at the first
  *     still waits at the second, in whatever order they are taken. (What leaves the queue between the
  *     readings of one Look is in both numbers: in doubt nothing is proven.)
- * So a pool whose queue never runs empty, but moves on completely between two Looks, is not called
- * saturated: nobody waits long in it. Once the stretches since some Look add up to `saturated_ns`, that
+ * Each Look is compared with the one of `saturated_ns` ago. If the pool was saturated from that one on it
  * is reported, and the monitor never looks again.
  *
  * When to look. Nobody looks while nothing is queued. `state` is one word, on which the monitor sleeps:
@@ -36,7 +36,7 @@
  *      Arm      if state is ASLEEP: ARMED,        Recheck  something is queued: state = ARMED
  *               and wake the monitor
  *
- * No task waits unseen, though nobody may submit again:
+ * No task waits unseen, though nobody may submit again (model: native/models/monitor.pml):
  *  1. Notify and Observe are read-modify-writes of one word. If Notify comes first, Recheck finds the
  *     task, or somebody has taken it. If Observe comes first, Notify reads from it, so Arm sees Disarm
  *     (a relaxed load will do) or what came after it.
@@ -59,12 +59,15 @@ enum monitor_state {
   MONITOR_STOPPED,
 };
 
+enum { LOOKS = 8 };
+
 /* What a Look at the load of a pool has noted. */
 struct look {
   uint64_t past;
   uint64_t parks;
   uint32_t sleepers;
   uint64_t waiting;
+  uint64_t ns; /* when it was over */
 };
 
 struct monitor {
@@ -80,9 +83,9 @@ struct monitor {
   uint64_t saturated_ns;
   void (*on_saturated)(void *arg, uint64_t waiting, uint64_t running, uint64_t saturated_ns);
   void *on_saturated_arg;
-  uint64_t
-      saturated_since_ns; /* the pool was saturated from then to the last Look; 0: there was none */
-  struct look last;
+  struct look looks[LOOKS]; /* the latest, in turn */
+  uint64_t look_count;      /* since it was armed */
+  uint64_t next_look_ns;
 };
 
 /* Starts to watch `pool`, as `config` says; nothing if it asks for no monitor. A negative errno of

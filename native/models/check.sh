@@ -87,6 +87,12 @@ rejected close EXIT_BEFORE_PUBLISH
 rejected close OWN_DEQUE_FORGOTTEN
 rejected close LEAVE_IN_TWO_STEPS
 
+holds monitor monitor
+rejected monitor NO_RECHECK
+rejected monitor RECHECK_BEFORE_DISARM
+rejected monitor ARM_BEFORE_PUBLISH
+rejected monitor ARM_BY_PRODUCERS_ALONE
+
 holds room room
 rejected room LOOK_TWICE
 rejected room SLEEP_WITHOUT_COMPARE

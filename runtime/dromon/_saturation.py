@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dromon")
 
-# Seconds that no worker has slept, and calls have waited, before a pool counts as saturated. A
+# Seconds that a call has waited, and no worker has slept, before a pool counts as saturated. A
 # variable, so that tests need not wait as long.
 SATURATED_AFTER = 1.0
 

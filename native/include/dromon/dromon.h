@@ -216,10 +216,11 @@ typedef struct dromon_pool_config {
    * may wait for a lock of the language runtime, but later stalls wait with it). NULL: none is. */
   void (*on_stall)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
   void *on_stall_arg;
-  uint64_t saturated_ns; /* a pool is saturated while no worker sleeps and tasks wait to begin. 0:
-                            1,000,000,000 */
-  /* Called once in the pool's life, when it has been saturated for longer than `saturated_ns` on end,
-   * on the thread of `on_stall`. So many tasks waited and ran then. NULL: nobody looks. */
+  uint64_t
+      saturated_ns; /* a pool is saturated while no worker sleeps and one and the same task waits
+                            to begin; this is how long. 0: 1,000,000,000 */
+  /* Called once in the pool's life, when it has been saturated for longer than `saturated_ns`, on the
+   * thread of `on_stall`. So many tasks waited and ran then. NULL: nobody looks. */
   void (*on_saturated)(void *arg, uint64_t waiting, uint64_t running, uint64_t saturated_ns);
   void *on_saturated_arg;
 } dromon_pool_config;
