@@ -196,6 +196,47 @@ static PyObject *pool_waiting(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
   return bridge_waiting_list(self);
 }
 
+PyDoc_STRVAR(pending_doc, "pending($self, /)\n--\n\n"
+                          "Return a list of the futures of calls that no worker has begun.");
+
+static PyObject *pool_pending(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
+  return bridge_waiting_futures(self);
+}
+
+PyDoc_STRVAR(
+    future_doc,
+    "future($self, type, function, arguments, /)\n--\n\n"
+    "Queue function(*arguments) and return a new future of its outcome, of a type that is\n"
+    "derived from FutureState. Return None if the pool is closed.\n\n"
+    "If the queue is full the call waits in line behind it, and the caller does not.");
+
+static PyObject *pool_future(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  bridge_state *state = bridge_state_of(defining_class);
+  if (nargs != 3 || !PyType_Check(args[0]) ||
+      !PyType_IsSubtype((PyTypeObject *)args[0], state->future_type) ||
+      !PyTuple_CheckExact(args[2])) {
+    PyErr_SetString(PyExc_TypeError, "future() needs a type, a function and a tuple");
+    return NULL;
+  }
+  CallObject *call = bridge_call_new(state, self, NULL, NULL, args[1], args[2], BRIDGE_WAIT);
+  if (call == NULL)
+    return NULL;
+  FutureObject *future = bridge_future_new(state, (PyTypeObject *)args[0]);
+  if (future == NULL) {
+    Py_DECREF(call);
+    return NULL;
+  }
+  call->future = (FutureObject *)Py_NewRef((PyObject *)future);
+  bridge_waiting_add(call);
+  if (dromon_pool_submit(self->pool, &call->native.task) == 0)
+    return (PyObject *)future; /* the call's reference is the queue's */
+  bridge_waiting_remove(call);
+  Py_DECREF(future);
+  Py_DECREF(call);
+  Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(
     end_doc,
     "end($self, function, /)\n--\n\n"
@@ -247,6 +288,8 @@ static PyMethodDef pool_methods[] = {
     {"start", METHOD(pool_start), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, start_doc},
     {"close", METHOD(pool_close), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, close_doc},
     {"waiting", (PyCFunction)pool_waiting, METH_NOARGS, waiting_doc},
+    {"pending", (PyCFunction)pool_pending, METH_NOARGS, pending_doc},
+    {"future", METHOD(pool_future), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, future_doc},
     {"end", METHOD(pool_end), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, end_doc},
     {NULL, NULL, 0, NULL},
 };

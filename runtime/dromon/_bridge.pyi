@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final, NoReturn, TypeVar, final
 
 import trio
 from trio.lowlevel import Abort, Task, TrioToken
@@ -44,6 +44,11 @@ class Port:
     def post(self, callback: Callable[[], object], /) -> None: ...
     def close(self) -> None: ...
 
+class FutureState:
+    def result(self, timeout: float | None = None) -> Any: ...
+
+FutureT = TypeVar("FutureT", bound=FutureState)
+
 @final
 class Pool:
     @property
@@ -59,6 +64,14 @@ class Pool:
         thread_name: str | None,
         /,
     ) -> Call: ...
+    def pending(self) -> list[FutureState]: ...
+    def future(
+        self,
+        type: type[FutureT],
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        /,
+    ) -> FutureT | None: ...
     def end(self, function: Callable[[], object], /) -> None: ...
     def native_call(
         self,

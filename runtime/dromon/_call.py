@@ -104,7 +104,7 @@ async def _run(
     if current_async_library_cvar.get() is None:
         call = make_call(port, task, *arguments)
     else:
-        call = _outside_async(make_call, port, task, *arguments)
+        call = outside_async(make_call, port, task, *arguments)
     escalation = None
     abort = call.abort
     if grace_period is not None:
@@ -152,7 +152,7 @@ def refuse_outside_trio(function: str) -> None:
         ) from None
 
 
-def _outside_async(function: Callable[..., RetT], *args: object) -> RetT:
+def outside_async(function: Callable[..., RetT], *args: object) -> RetT:
     """Call a function that copies the current context for a worker.
 
     The worker is not inside an async library, whatever this thread's context says.
@@ -173,7 +173,7 @@ def start_call(
 ) -> None:
     """Queue a call whose outcome goes into `future`; what `Pool.submit` does."""
     check_sync("fn", fn)
-    started = _outside_async(pool.start, _run_into, (future, fn, args), wait)
+    started = outside_async(pool.start, _run_into, (future, fn, args), wait)
     if started is None:
         raise ClosedPoolError("the pool is closed")
     if not started:

@@ -174,7 +174,7 @@ class Pool:
     def __del__(self) -> None:
         if self._joined or sys.is_finalizing():
             return
-        self._bridge.end(self._ended.set)
+        self._end()
         _dropped_pools.append(
             _DroppedPool(self._core, self._ended, (self._on_stall, self._on_saturated))
         )
@@ -577,11 +577,18 @@ class Pool:
         if self._joined:
             return
         self._refuse_trio()
+        self._close()
+
+    def _close(self) -> None:
         if any(worker.tid == threading.get_native_id() for worker in self.statistics().workers):
             raise RuntimeError("a worker cannot close its own pool: it would wait for itself")
-        self._bridge.end(self._ended.set)
+        self._end()
         self._ended.wait()
         self._join()
+
+    def _end(self) -> None:
+        """Refuse later calls, and let the threads end when all accepted ones have ended."""
+        self._bridge.end(self._ended.set)
 
     def _refuse_trio(self) -> None:
         if in_trio_run():
@@ -731,7 +738,7 @@ class _PoolOfTheParent:
             "the pool belongs to the process that forked this one; open another pool here"
         )
 
-    call = native_call = start = _refuse
+    call = native_call = start = future = _refuse
     closed = property(_refuse)
 
 
