@@ -2,8 +2,9 @@
 
 Each turn submits tasks and then collects their results, with both executors after each other and as
 many workers; what is compared is the ratio within a turn, and its median is shown. Beside them
-stands a ceiling: the futures alone, made, set and read in one thread, which is what would be left if
-queues, threads and their switches cost nothing.
+stand, in one thread, the standard library's futures, made, set and read without any executor, and a
+ceiling: each call in a context of its own, which is what would be left if futures, queues, threads
+and their switches cost nothing.
 
     python benchmarks/executor.py [--rounds N] [--tasks N]
 """
@@ -18,6 +19,7 @@ import sys
 import time
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -28,7 +30,8 @@ import dromon
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PEER, OURS, CEILING = "ThreadPoolExecutor", "dromon.Executor", "ceiling: futures alone"
+PEER, OURS = "ThreadPoolExecutor", "dromon.Executor"
+FUTURES, CEILING = "standard futures alone", "ceiling: calls in contexts"
 
 
 def nothing() -> None:
@@ -53,16 +56,25 @@ def make_futures_alone(_: int, tasks: int) -> float:
     futures: list[Future[None]] = [Future() for _ in range(tasks)]
     for future in futures:
         future.set_running_or_notify_cancel()
-        future.set_result(nothing())
+        nothing()
+        future.set_result(None)
     for future in futures:
         future.result()
+    return (time.perf_counter() - start) / tasks * 1e6
+
+
+def call_in_contexts(_: int, tasks: int) -> float:
+    start = time.perf_counter()
+    for _ in range(tasks):
+        copy_context().run(nothing)
     return (time.perf_counter() - start) / tasks * 1e6
 
 
 WAYS: dict[str, Callable[[int, int], float]] = {
     PEER: lambda workers, tasks: submit_and_collect(ThreadPoolExecutor, workers, tasks),
     OURS: lambda workers, tasks: submit_and_collect(dromon.Executor, workers, tasks),
-    CEILING: make_futures_alone,
+    FUTURES: make_futures_alone,
+    CEILING: call_in_contexts,
 }
 
 
