@@ -26,7 +26,7 @@ import trio
 from child import check_child
 
 import dromon
-from dromon._executor import ExecutorFuture
+from dromon._futures import PoolFuture
 
 Make = Callable[..., futures.ThreadPoolExecutor]
 KINDS: list[Make] = [futures.ThreadPoolExecutor, dromon.Executor]
@@ -347,7 +347,7 @@ def test_a_future_that_nobody_looks_at_before_it_is_done_makes_no_condition() ->
 
 
 def test_a_future_made_by_hand_works_as_the_standard_one() -> None:
-    future = ExecutorFuture()
+    future = PoolFuture()
     assert future.set_running_or_notify_cancel()
     future.set_result(7)
     assert (future.result(), future.exception(), future.done()) == (7, None, True)

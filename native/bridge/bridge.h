@@ -80,6 +80,13 @@ enum bridge_on_abort {
   BRIDGE_INTERRUPT, /* and wait */
 };
 
+/* What becomes of a call with a future if the pool's queue is full. */
+enum bridge_if_full {
+  BRIDGE_LINE_UP,
+  BRIDGE_BLOCK, /* its submitter */
+  BRIDGE_REFUSE,
+};
+
 /* One submitted call: the Python object around a core task.
  *
  * Who may touch what: the submitter until the task is queued; then the worker that started it,

@@ -77,6 +77,9 @@ static int module_exec(PyObject *module) {
   if (PyModule_AddIntConstant(module, "WAIT", BRIDGE_WAIT) < 0 ||
       PyModule_AddIntConstant(module, "ABANDON", BRIDGE_ABANDON) < 0 ||
       PyModule_AddIntConstant(module, "INTERRUPT", BRIDGE_INTERRUPT) < 0 ||
+      PyModule_AddIntConstant(module, "LINE_UP", BRIDGE_LINE_UP) < 0 ||
+      PyModule_AddIntConstant(module, "BLOCK", BRIDGE_BLOCK) < 0 ||
+      PyModule_AddIntConstant(module, "REFUSE", BRIDGE_REFUSE) < 0 ||
       add_interrupted(module, state) < 0)
     return -1;
   if (add_type(module, &bridge_call_spec, &state->call_type) < 0 ||

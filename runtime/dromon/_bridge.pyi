@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeVar, final
+from typing import Any, Final, Literal, NoReturn, TypeVar, final
 
 import trio
 from trio.lowlevel import Abort, Task, TrioToken
@@ -7,6 +7,10 @@ from trio.lowlevel import Abort, Task, TrioToken
 WAIT: Final[int]
 ABANDON: Final[int]
 INTERRUPT: Final[int]
+
+LINE_UP: Final[int]
+BLOCK: Final[int]
+REFUSE: Final[int]
 
 class Interrupted(BaseException): ...
 
@@ -70,8 +74,9 @@ class Pool:
         type: type[FutureT],
         function: Callable[..., object],
         arguments: tuple[object, ...],
+        if_full: int,
         /,
-    ) -> FutureT | None: ...
+    ) -> FutureT | Literal[False] | None: ...
     def end(self, function: Callable[[], object], /) -> None: ...
     def native_call(
         self,
@@ -83,9 +88,6 @@ class Pool:
         on_abort: int,
         /,
     ) -> Call: ...
-    def start(
-        self, function: Callable[..., object], arguments: tuple[object, ...], wait: bool, /
-    ) -> bool | None: ...
     def close(
         self, port: Port, waiter: Task | None, function: Callable[[], object], /
     ) -> Call | None: ...

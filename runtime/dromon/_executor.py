@@ -15,10 +15,11 @@ from logging import getLogger
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
-from . import _bridge
+from ._bridge import LINE_UP
 from ._call import outside_async
 from ._callables import check_sync
 from ._cpus import usable_cpus
+from ._futures import PoolFuture
 from ._options import check_name, check_options, check_workers
 from ._pool import Pool
 
@@ -32,12 +33,6 @@ P = ParamSpec("P")
 RetT = TypeVar("RetT")
 
 logger = getLogger("concurrent.futures")  # as ThreadPoolExecutor tells of initializers
-
-
-class ExecutorFuture(_bridge.FutureState, Future[Any]):
-    """A `concurrent.futures.Future` that is cheap as long as nobody waits for it."""
-
-    __slots__ = ()
 
 
 class Executor(ThreadPoolExecutor):
@@ -129,7 +124,7 @@ class Executor(ThreadPoolExecutor):
         check_sync("fn", fn)
         pool = self._pool or self._start()
         call = partial(fn, **kwargs) if kwargs else fn
-        future = outside_async(pool._bridge.future, ExecutorFuture, call, args)
+        future = outside_async(pool._bridge.future, PoolFuture, call, args, LINE_UP)
         if future is None:
             self._refuse()
         return future  # type: ignore[no-any-return]
