@@ -8,7 +8,7 @@
 #   make test-debian SUITE=trixie  with glibc and the Pythons of another Debian
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
-#   make bench    the core alone beside its floors, then calls and maps beside their peers
+#   make bench    the core alone beside its floors, then calls, maps and tasks beside their peers
 #   make docs     the documentation, in docs/_build/html
 #   make clean    remove all that was made
 #
@@ -78,6 +78,7 @@ bench: $(VENV)/installed build/bench/build.ninja
 	$(RUN) python benchmarks/calls.py
 	$(RUN) python benchmarks/lateness.py
 	$(RUN) python benchmarks/maps.py
+	$(RUN) python benchmarks/executor.py
 
 docs: $(VENV)/installed
 	$(RUN) sphinx-build -W --keep-going -b html docs docs/_build/html

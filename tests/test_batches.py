@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dromon import _bridge
+from dromon._futures import PoolFuture
 from dromon._native import ffi, lib
 from dromon._statistics import read_statistics
 from dromon._worker import Entry
@@ -48,9 +49,9 @@ def batches_of(function: Callable[..., object], *args: object, **bounds: int) ->
     del entrance  # only the opening needs it
     pool = _bridge.Pool(int(ffi.cast("uintptr_t", core[0])))
     all_queued = threading.Event()
-    assert pool.start(all_queued.wait, (), False)
+    assert pool.future(PoolFuture, all_queued.wait, (), _bridge.REFUSE)
     for _ in range(CALLS):
-        assert pool.start(function, args, False)
+        assert pool.future(PoolFuture, function, args, _bridge.REFUSE)
     all_queued.set()
     # Without the GIL: from here on this thread does not ask for it before all is over.
     lib.dromon_pool_close(core[0], ffi.NULL)

@@ -27,7 +27,9 @@ typedef struct {
   PyTypeObject *port_type;
   PyTypeObject *pool_type;
   PyTypeObject *worker_type;
-  PyObject *interrupted; /* the class dromon.Interrupted */
+  PyTypeObject *future_type;
+  PyObject *future_words[3]; /* by enum bridge_future_word */
+  PyObject *interrupted;     /* the class dromon.Interrupted */
 } bridge_state;
 
 bridge_state *bridge_state_of(PyTypeObject *defining_class);
@@ -36,6 +38,7 @@ extern PyType_Spec bridge_call_spec;
 extern PyType_Spec bridge_port_spec;
 extern PyType_Spec bridge_pool_spec;
 extern PyType_Spec bridge_worker_spec;
+extern PyType_Spec bridge_future_spec;
 
 /* A completion port, the two words by which its event loop hears how an abort went, and the loop's own
  * handle, for those who want to call into it. */
@@ -60,6 +63,14 @@ typedef struct {
   Py_ssize_t waiting_count;
 } PoolObject;
 
+/* The state of a concurrent.futures.Future; see future.c. */
+typedef struct {
+  PyObject_HEAD
+  PyObject *progress;                        /* a str, the standard library's word for it */
+  PyObject *condition, *waiters, *callbacks; /* NULL until somebody asks */
+  PyObject *result, *exception;              /* NULL: None */
+} FutureObject;
+
 typedef struct WorkerObject WorkerObject;
 
 /* What an event loop that no longer wants to wait for a running call does. */
@@ -67,6 +78,13 @@ enum bridge_on_abort {
   BRIDGE_WAIT,
   BRIDGE_ABANDON,
   BRIDGE_INTERRUPT, /* and wait */
+};
+
+/* What becomes of a call with a future if the pool's queue is full. */
+enum bridge_if_full {
+  BRIDGE_LINE_UP,
+  BRIDGE_BLOCK, /* its submitter */
+  BRIDGE_REFUSE,
 };
 
 /* One submitted call: the Python object around a core task.
@@ -87,8 +105,9 @@ struct CallObject {
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;
   PyObject *context;
-  PyObject *name;      /* of the thread while it runs: this, a str, and then, */
-  PyObject *host_name; /* unless NULL, " from " and this. `name` NULL: the worker's own */
+  PyObject *name;       /* of the thread while it runs: this, a str, and then, */
+  PyObject *host_name;  /* unless NULL, " from " and this. `name` NULL: the worker's own */
+  FutureObject *future; /* gets the outcome; or NULL */
   PyObject *value; /* one of these two is set when it is done, until unwrap() has moved it out */
   PyObject *error;
   PyObject *waiter;
@@ -153,6 +172,9 @@ void bridge_waiting_remove(CallObject *call);
 /* A new list of pairs: the function and the arguments of each call that waits, oldest first. */
 PyObject *bridge_waiting_list(PoolObject *pool);
 
+/* A new list of the futures of those that have one. */
+PyObject *bridge_waiting_futures(PoolObject *pool);
+
 /* ---- interrupt.c ---- */
 
 /* The worker begins to run the call's function, and has ended it. Between the two, and only there, it may
@@ -176,6 +198,27 @@ void bridge_call_leave(CallObject *call);
 
 /* For the submitter: nobody waits for the running call any longer. False, if it has ended or visits. */
 bool bridge_call_abandon(CallObject *call);
+
+/* ---- future.c ---- */
+
+enum bridge_future_word {
+  BRIDGE_FUTURE_PENDING,
+  BRIDGE_FUTURE_RUNNING,
+  BRIDGE_FUTURE_FINISHED,
+  BRIDGE_FUTURE_WORDS,
+};
+
+int bridge_future_words_init(bridge_state *state);
+
+/* A future of the type, which is derived from FutureState. */
+FutureObject *bridge_future_new(bridge_state *state, PyTypeObject *type);
+
+/* Makes it run. False: it was cancelled. */
+bool bridge_future_begin(bridge_state *state, FutureObject *future);
+
+/* Gives it one of the two, of which the other is NULL. */
+void bridge_future_finish(bridge_state *state, FutureObject *future, PyObject *value,
+                          PyObject *error);
 
 /* ---- Workers ---- */
 

@@ -21,6 +21,7 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   call->arguments = Py_XNewRef(arguments);
   call->context = Py_XNewRef(context);
   call->name = call->host_name = NULL;
+  call->future = NULL;
   call->value = call->error = NULL;
   call->waiter = waiter == Py_None ? NULL : Py_XNewRef(waiter);
   call->limiter = call->raise_cancel = NULL;
@@ -193,8 +194,20 @@ static PyObject *call_function(CallObject *call, WorkerObject *worker, dromon_ba
   return value;
 }
 
+/* Gives the outcome to the future. */
+static void fulfil(bridge_state *state, CallObject *call) {
+  bridge_future_finish(state, call->future, call->value, call->error);
+  Py_CLEAR(call->future);
+  bridge_call_discard(call);
+}
+
 void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
+  bridge_state *state = bridge_state_of(Py_TYPE(call));
   PyObject *value = NULL;
+  if (call->future != NULL && !bridge_future_begin(state, call->future)) {
+    bridge_call_clear_inputs(call);
+    return;
+  }
   if (PyContext_Enter(call->context) == 0) {
     value = call_function(call, worker, batch);
     if (value != NULL && PyCoro_CheckExact(value))
@@ -208,6 +221,8 @@ void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch
   call->value = value;
   /* Before anybody is told: who gets the result finds the arguments released. */
   bridge_call_clear_inputs(call);
+  if (call->future != NULL)
+    fulfil(state, call);
 }
 
 void bridge_call_report(CallObject *call) {
@@ -381,6 +396,7 @@ static int call_traverse(CallObject *self, visitproc visit, void *arg) {
   Py_VISIT(self->function);
   Py_VISIT(self->arguments);
   Py_VISIT(self->context);
+  Py_VISIT(self->future);
   Py_VISIT(self->value);
   Py_VISIT(self->error);
   Py_VISIT(self->name);
@@ -394,6 +410,7 @@ static int call_traverse(CallObject *self, visitproc visit, void *arg) {
 static int call_clear(CallObject *self) {
   bridge_call_clear_inputs(self);
   bridge_call_discard(self);
+  Py_CLEAR(self->future);
   Py_CLEAR(self->name);
   Py_CLEAR(self->host_name);
   Py_CLEAR(self->waiter);

@@ -77,12 +77,17 @@ static int module_exec(PyObject *module) {
   if (PyModule_AddIntConstant(module, "WAIT", BRIDGE_WAIT) < 0 ||
       PyModule_AddIntConstant(module, "ABANDON", BRIDGE_ABANDON) < 0 ||
       PyModule_AddIntConstant(module, "INTERRUPT", BRIDGE_INTERRUPT) < 0 ||
+      PyModule_AddIntConstant(module, "LINE_UP", BRIDGE_LINE_UP) < 0 ||
+      PyModule_AddIntConstant(module, "BLOCK", BRIDGE_BLOCK) < 0 ||
+      PyModule_AddIntConstant(module, "REFUSE", BRIDGE_REFUSE) < 0 ||
       add_interrupted(module, state) < 0)
     return -1;
   if (add_type(module, &bridge_call_spec, &state->call_type) < 0 ||
       add_type(module, &bridge_port_spec, &state->port_type) < 0 ||
       add_type(module, &bridge_pool_spec, &state->pool_type) < 0 ||
-      add_type(module, &bridge_worker_spec, &state->worker_type) < 0)
+      add_type(module, &bridge_worker_spec, &state->worker_type) < 0 ||
+      add_type(module, &bridge_future_spec, &state->future_type) < 0 ||
+      bridge_future_words_init(state) < 0)
     return -1;
   return 0;
 }
@@ -93,6 +98,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   Py_VISIT(state->port_type);
   Py_VISIT(state->pool_type);
   Py_VISIT(state->worker_type);
+  Py_VISIT(state->future_type);
   Py_VISIT(state->interrupted);
   return 0;
 }
@@ -103,6 +109,9 @@ static int module_clear(PyObject *module) {
   Py_CLEAR(state->port_type);
   Py_CLEAR(state->pool_type);
   Py_CLEAR(state->worker_type);
+  Py_CLEAR(state->future_type);
+  for (int i = 0; i < BRIDGE_FUTURE_WORDS; i++)
+    Py_CLEAR(state->future_words[i]);
   Py_CLEAR(state->interrupted);
   return 0;
 }

@@ -142,10 +142,27 @@ static PyObject *pool_native_call(PoolObject *self, PyTypeObject *defining_class
       (int (*)(void *))(uintptr_t)fn, arg, args[4], (enum bridge_on_abort)on_abort);
 }
 
-/* Queues a call that nobody waits for. Waits for room with the GIL given up, if that is wanted. */
-static int start(PoolObject *self, CallObject *call, bool wait) {
+PyDoc_STRVAR(
+    waiting_doc,
+    "waiting($self, /)\n--\n\n"
+    "Return a list of pairs: the function and the arguments of each call that no worker has\n"
+    "begun, oldest first. Native calls are not in it.");
+
+static PyObject *pool_waiting(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
+  return bridge_waiting_list(self);
+}
+
+PyDoc_STRVAR(pending_doc, "pending($self, /)\n--\n\n"
+                          "Return a list of the futures of calls that no worker has begun.");
+
+static PyObject *pool_pending(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
+  return bridge_waiting_futures(self);
+}
+
+/* Waits for room in the queue, with the GIL given up. */
+static int submit_when_there_is_room(PoolObject *self, CallObject *call) {
   int result = dromon_pool_submit_nowait(self->pool, &call->native.task);
-  while (result == -EAGAIN && wait) {
+  while (result == -EAGAIN) {
     PyThreadState *thread_state = PyEval_SaveThread();
     result = dromon_pool_submit_wait(self->pool, &call->native.task, -1);
     PyEval_RestoreThread(thread_state);
@@ -155,45 +172,60 @@ static int start(PoolObject *self, CallObject *call, bool wait) {
   return result;
 }
 
-PyDoc_STRVAR(start_doc,
-             "start($self, function, arguments, wait, /)\n--\n\n"
-             "Queue function(*arguments), which nobody waits for; an exception that it raises is\n"
-             "unraisable. Return True, or None if the pool is closed.\n\n"
-             "If the queue is full: waits for room, without the GIL, or returns False.");
+static int submit(PoolObject *self, CallObject *call, long if_full) {
+  switch (if_full) {
+  case BRIDGE_BLOCK:
+    return submit_when_there_is_room(self, call);
+  case BRIDGE_REFUSE:
+    return dromon_pool_submit_nowait(self->pool, &call->native.task);
+  default:
+    return dromon_pool_submit(self->pool, &call->native.task);
+  }
+}
 
-static PyObject *pool_start(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
-                            Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  if (nargs != 3 || !PyTuple_CheckExact(args[1])) {
-    PyErr_SetString(PyExc_TypeError, "start() needs a function, a tuple and a bool");
+PyDoc_STRVAR(
+    future_doc,
+    "future($self, type, function, arguments, if_full, /)\n--\n\n"
+    "Queue function(*arguments) and return a new future of its outcome, of a type that is\n"
+    "derived from FutureState. Return None if the pool is closed.\n\n"
+    "If the queue is full: LINE_UP lets the call wait in line behind it; BLOCK waits for room,\n"
+    "without the GIL; with REFUSE the result is False.");
+
+static PyObject *pool_future(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  bridge_state *state = bridge_state_of(defining_class);
+  if (nargs != 4 || !PyType_Check(args[0]) ||
+      !PyType_IsSubtype((PyTypeObject *)args[0], state->future_type) ||
+      !PyTuple_CheckExact(args[2])) {
+    PyErr_SetString(PyExc_TypeError, "future() needs a type, a function, a tuple and a number");
     return NULL;
   }
-  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, NULL, NULL, args[0],
-                                     args[1], BRIDGE_WAIT);
+  long if_full = PyLong_AsLong(args[3]);
+  if (PyErr_Occurred())
+    return NULL;
+  CallObject *call = bridge_call_new(state, self, NULL, NULL, args[1], args[2], BRIDGE_WAIT);
   if (call == NULL)
     return NULL;
+  FutureObject *future = bridge_future_new(state, (PyTypeObject *)args[0]);
+  if (future == NULL) {
+    Py_DECREF(call);
+    return NULL;
+  }
+  call->future = (FutureObject *)Py_NewRef((PyObject *)future);
   Py_INCREF(call); /* the queue's */
   bridge_waiting_add(call);
-  int result = start(self, call, args[2] == Py_True);
+  int result = submit(self, call, if_full);
   if (result < 0) {
     bridge_waiting_remove(call);
     Py_DECREF(call);
   }
   Py_DECREF(call);
+  if (result == 0)
+    return (PyObject *)future;
+  Py_DECREF(future);
   if (result == -EINTR)
     return NULL;
-  if (result == -ESHUTDOWN)
-    Py_RETURN_NONE;
-  return PyBool_FromLong(result == 0);
-}
-
-PyDoc_STRVAR(
-    waiting_doc,
-    "waiting($self, /)\n--\n\n"
-    "Return a list of pairs: the function and the arguments of each call that no worker has\n"
-    "begun, oldest first. Native calls are not in it.");
-
-static PyObject *pool_waiting(PoolObject *self, PyObject *Py_UNUSED(ignored)) {
-  return bridge_waiting_list(self);
+  return Py_NewRef(result == -EAGAIN ? Py_False : Py_None);
 }
 
 PyDoc_STRVAR(
@@ -244,9 +276,10 @@ static PyMethodDef pool_methods[] = {
     {"call", METHOD(pool_call), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, call_doc},
     {"native_call", METHOD(pool_native_call), METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      native_call_doc},
-    {"start", METHOD(pool_start), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, start_doc},
     {"close", METHOD(pool_close), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, close_doc},
     {"waiting", (PyCFunction)pool_waiting, METH_NOARGS, waiting_doc},
+    {"pending", (PyCFunction)pool_pending, METH_NOARGS, pending_doc},
+    {"future", METHOD(pool_future), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, future_doc},
     {"end", METHOD(pool_end), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, end_doc},
     {NULL, NULL, 0, NULL},
 };

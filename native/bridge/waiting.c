@@ -44,10 +44,11 @@ void bridge_waiting_remove(CallObject *call) {
   Py_END_CRITICAL_SECTION();
 }
 
-/* What a waiting call will run; both are counted. */
+/* What a waiting call will run, and the future that gets its outcome, or NULL; all are counted. */
 struct waiting {
   PyObject *function;
   PyObject *arguments;
+  PyObject *future;
 };
 
 /* Copies at most `most`, and returns how many. Allocates nothing: that could let other threads in. */
@@ -58,6 +59,7 @@ static Py_ssize_t copy_waiting(PoolObject *pool, struct waiting *copies, Py_ssiz
        call = call->waits_before) {
     copies[count].function = Py_NewRef(call->function);
     copies[count].arguments = Py_NewRef(call->arguments);
+    copies[count].future = Py_XNewRef((PyObject *)call->future);
     count++;
   }
   Py_END_CRITICAL_SECTION();
@@ -72,22 +74,39 @@ static Py_ssize_t count_waiting(PoolObject *pool) {
   return count;
 }
 
-PyObject *bridge_waiting_list(PoolObject *pool) {
+/* A list of what `describe` makes of each, where that is not NULL; new references all. */
+static PyObject *list_waiting(PoolObject *pool, PyObject *(*describe)(const struct waiting *)) {
   Py_ssize_t count = count_waiting(pool);
   struct waiting *copies = PyMem_New(struct waiting, count);
   if (copies == NULL)
     return PyErr_NoMemory();
   count = copy_waiting(pool, copies, count);
-  PyObject *list = PyList_New(count);
+  PyObject *list = PyList_New(0);
   for (Py_ssize_t i = 0; i < count; i++) {
-    PyObject *pair = list == NULL ? NULL : PyTuple_Pack(2, copies[i].function, copies[i].arguments);
-    if (pair == NULL)
+    PyObject *each = list == NULL ? NULL : describe(&copies[i]);
+    if ((each != NULL && PyList_Append(list, each) < 0) || PyErr_Occurred())
       Py_CLEAR(list);
-    else
-      PyList_SET_ITEM(list, i, pair);
+    Py_XDECREF(each);
     Py_DECREF(copies[i].function);
     Py_DECREF(copies[i].arguments);
+    Py_XDECREF(copies[i].future);
   }
   PyMem_Free(copies);
   return list;
+}
+
+static PyObject *pair_of(const struct waiting *waiting) {
+  return PyTuple_Pack(2, waiting->function, waiting->arguments);
+}
+
+static PyObject *future_of(const struct waiting *waiting) {
+  return Py_XNewRef(waiting->future);
+}
+
+PyObject *bridge_waiting_list(PoolObject *pool) {
+  return list_waiting(pool, pair_of);
+}
+
+PyObject *bridge_waiting_futures(PoolObject *pool) {
+  return list_waiting(pool, future_of);
 }

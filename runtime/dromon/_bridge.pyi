@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final, Literal, NoReturn, TypeVar, final
 
 from trio.lowlevel import Abort, Task, TrioToken
 
@@ -8,6 +8,10 @@ from ._limiter import Limiter
 WAIT: Final[int]
 ABANDON: Final[int]
 INTERRUPT: Final[int]
+
+LINE_UP: Final[int]
+BLOCK: Final[int]
+REFUSE: Final[int]
 
 class Interrupted(BaseException): ...
 
@@ -45,6 +49,11 @@ class Port:
     def post(self, callback: Callable[[], object], /) -> None: ...
     def close(self) -> None: ...
 
+class FutureState:
+    def result(self, timeout: float | None = None) -> Any: ...
+
+FutureT = TypeVar("FutureT", bound=FutureState)
+
 @final
 class Pool:
     @property
@@ -60,6 +69,15 @@ class Pool:
         thread_name: str | None,
         /,
     ) -> Call: ...
+    def pending(self) -> list[FutureState]: ...
+    def future(
+        self,
+        type: type[FutureT],
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        if_full: int,
+        /,
+    ) -> FutureT | Literal[False] | None: ...
     def end(self, function: Callable[[], object], /) -> None: ...
     def native_call(
         self,
@@ -71,9 +89,6 @@ class Pool:
         on_abort: int,
         /,
     ) -> Call: ...
-    def start(
-        self, function: Callable[..., object], arguments: tuple[object, ...], wait: bool, /
-    ) -> bool | None: ...
     def close(
         self, port: Port, waiter: Task | None, function: Callable[[], object], /
     ) -> Call | None: ...

@@ -21,6 +21,7 @@ from ._callables import check_sync
 from ._chunks import run_chunk
 from ._errors import ClosedPoolError, QueueFull
 from ._from_thread import MESSAGES, serve
+from ._futures import PoolFuture
 from ._interruption import Escalation, check_interruption, in_time
 from ._limiter import acquire_nowait
 from ._native_call import argument_address, function_address
@@ -105,7 +106,7 @@ async def _run(
     if current_async_library_cvar.get() is None:
         call = make_call(port, task, *arguments)
     else:
-        call = _outside_async(make_call, port, task, *arguments)
+        call = outside_async(make_call, port, task, *arguments)
     escalation = None
     abort = call.abort
     if grace_period is not None:
@@ -143,7 +144,7 @@ def refuse_outside_trio(function: str) -> None:
         ) from None
 
 
-def _outside_async(function: Callable[..., RetT], *args: object) -> RetT:
+def outside_async(function: Callable[..., RetT], *args: object) -> RetT:
     """Call a function that copies the current context for a worker.
 
     The worker is not inside an async library, whatever this thread's context says.
@@ -156,42 +157,23 @@ def _outside_async(function: Callable[..., RetT], *args: object) -> RetT:
 
 
 def start_call(
-    pool: _bridge.Pool,
-    future: Future[RetT],
-    fn: Callable[..., RetT],
-    args: tuple[object, ...],
-    wait: bool,
-) -> None:
-    """Queue a call whose outcome goes into `future`; what `Pool.submit` does."""
+    pool: _bridge.Pool, fn: Callable[..., RetT], args: tuple[object, ...], if_full: int
+) -> Future[RetT]:
+    """Queue a call and return its future; what `Pool.submit` does."""
     check_sync("fn", fn)
-    started = _outside_async(pool.start, _run_into, (future, fn, args), wait)
-    if started is None:
+    future = outside_async(pool.future, PoolFuture, fn, args, if_full)
+    if future is None:
         raise ClosedPoolError("the pool is closed")
-    if not started:
+    if future is False:
         raise QueueFull("the pool's queue is full")
-
-
-def _run_into(future: Future[RetT], fn: Callable[..., RetT], args: tuple[object, ...]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = fn(*args)
-    except BaseException as error:
-        future.set_exception(error)
-        del future  # or the traceback, which leads here, would make a cycle
-    else:
-        future.set_result(result)
+    return future  # type: ignore[no-any-return]
 
 
 def called_function(
     function: Callable[..., object], args: tuple[Any, ...]
 ) -> Callable[..., object]:
     """Return what a queued call of ``function(*args)`` will call for its user."""
-    called: Callable[..., object] = function
-    if function is _run_into:
-        called = args[1]
-    elif function is run_chunk:
-        called = args[0].fn
+    called: Callable[..., object] = args[0].fn if function is run_chunk else function
     return called
 
 

@@ -76,7 +76,7 @@ def check_options(
     This is the one list of them; what `takes_options` decorates has the same.
     """
     cpus = None if affinity is None else _check_affinity(affinity)
-    count = None if workers is None else _check_workers(workers)
+    count = None if workers is None else check_workers("workers", workers)
     if cpus is not None and len(cpus) != (count := count or len(cpus)):
         raise ValueError(
             f"affinity must have one entry for each of the {count} workers, not {len(cpus)}"
@@ -89,7 +89,7 @@ def check_options(
         raise ValueError("on_stall needs stall_after, the seconds after which a call has stalled")
     return PoolOptions(
         workers=count,
-        name=_check_name(name),
+        name=check_name("name", name),
         queue_capacity=_check_capacity(queue_capacity),
         stack_size=_check_size("stack_size", stack_size, lib.DROMON_STACK_SIZE_MIN),
         guard_size=_check_size("guard_size", guard_size, 1),
@@ -105,8 +105,9 @@ def check_options(
 takes_options = ArgumentsOf(check_options)
 
 
-def _check_workers(workers: int) -> int:
-    return _check_range("workers", workers, 1, lib.DROMON_WORKERS_MAX, "an integer or None")
+def check_workers(argument: str, workers: int) -> int:
+    """Check a number of workers that was given as `argument`."""
+    return _check_range(argument, workers, 1, lib.DROMON_WORKERS_MAX, "an integer or None")
 
 
 def default_workers() -> int:
@@ -120,7 +121,7 @@ def environment_workers() -> int | None:
     if text is None:
         return None
     try:
-        return _check_workers(int(text))
+        return check_workers(WORKERS_VARIABLE, int(text))
     except ValueError:
         raise ValueError(
             f"{WORKERS_VARIABLE} must be a number from 1 to {lib.DROMON_WORKERS_MAX}, not {text!r}"
@@ -139,11 +140,12 @@ def _check_range(name: str, value: int, least: int, most: int, allowed: str = "a
     return number
 
 
-def _check_name(name: str) -> str:
+def check_name(argument: str, name: str) -> str:
+    """Check what the names of workers shall begin with, which was given as `argument`."""
     if not isinstance(name, str):
-        raise TypeError(f"name must be a string, not {name!r}")
+        raise TypeError(f"{argument} must be a string, not {name!r}")
     if not name or not name.isprintable():
-        raise ValueError(f"name must be printable characters, one at least, not {name!r}")
+        raise ValueError(f"{argument} must be printable characters, one at least, not {name!r}")
     return name
 
 

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import warnings
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
 from weakref import WeakSet
@@ -16,6 +15,7 @@ import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection, in_trio_run
 
 from . import _bridge, _call
+from ._bridge import BLOCK, REFUSE
 from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
@@ -30,6 +30,7 @@ from ._worker import Entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from concurrent.futures import Future
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import NoReturn, Self
@@ -174,7 +175,7 @@ class Pool:
     def __del__(self) -> None:
         if self._joined or sys.is_finalizing():
             return
-        self._bridge.end(self._ended.set)
+        self._end()
         _dropped_pools.append(
             _DroppedPool(self._core, self._ended, (self._on_stall, self._on_saturated))
         )
@@ -337,7 +338,7 @@ class Pool:
 
             futures = [pool.submit(hash_file, path) for path in paths]
         """
-        return self._start(fn, args, wait=True)
+        return _call.start_call(self._bridge, fn, args, BLOCK)
 
     def submit_nowait(self, fn: Callable[[*Ts], RetT], /, *args: *Ts) -> Future[RetT]:
         """Queue ``fn(*args)`` as `submit` does, or raise `QueueFull` in the place of waiting.
@@ -354,12 +355,7 @@ class Pool:
             except dromon.QueueFull:
                 return "busy, come again"
         """
-        return self._start(fn, args, wait=False)
-
-    def _start(self, fn: Callable[..., RetT], args: tuple[object, ...], wait: bool) -> Future[RetT]:
-        future: Future[RetT] = Future()
-        _call.start_call(self._bridge, future, fn, args, wait)
-        return future
+        return _call.start_call(self._bridge, fn, args, REFUSE)
 
     async def map(
         self,
@@ -577,11 +573,18 @@ class Pool:
         if self._joined:
             return
         self._refuse_trio()
+        self._close()
+
+    def _close(self) -> None:
         if any(worker.tid == threading.get_native_id() for worker in self.statistics().workers):
             raise RuntimeError("a worker cannot close its own pool: it would wait for itself")
-        self._bridge.end(self._ended.set)
+        self._end()
         self._ended.wait()
         self._join()
+
+    def _end(self) -> None:
+        """Refuse later calls, and let the threads end when all accepted ones have ended."""
+        self._bridge.end(self._ended.set)
 
     def _refuse_trio(self) -> None:
         if in_trio_run():
@@ -731,7 +734,7 @@ class _PoolOfTheParent:
             "the pool belongs to the process that forked this one; open another pool here"
         )
 
-    call = native_call = start = _refuse
+    call = native_call = future = _refuse
     closed = property(_refuse)
 
 
