@@ -8,6 +8,7 @@ They are written from trio's documentation and from what its threads can be seen
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -15,15 +16,16 @@ import trio.testing
 
 import dromon
 import dromon.testing
-from dromon import _options, _pool
+from dromon import _pool
 
 # Enough for calls that wait for other calls, whatever the CPUs of the machine.
 WORKERS = 8
 
 
-@pytest.fixture(scope="session")
-def large_pool() -> dromon.Pool:
-    return _pool.Pool._open(_options.PoolOptions(workers=WORKERS))
+@pytest.fixture(scope="module")
+def large_pool() -> Iterator[dromon.Pool]:
+    with dromon.Pool(WORKERS) as pool:
+        yield pool
 
 
 def unchanged_code() -> ModuleType:
