@@ -22,7 +22,7 @@ from dromon import _pool
 WORKERS = 8
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def large_pool() -> Iterator[dromon.Pool]:
     with dromon.Pool(WORKERS) as pool:
         yield pool

@@ -19,7 +19,22 @@ def two_arguments(first: int, second: str) -> float:
     raise NotImplementedError
 
 
-async def opening() -> None:
+def opening_and_closing() -> None:
+    with dromon.Pool() as pool:
+        assert_type(pool, dromon.Pool)
+    pool = dromon.Pool(2, name="name", initializer=no_arguments, nice=5, queue_capacity=None)
+    assert_type(pool.close(), None)
+    dromon.configure_default_pool(workers=2, stack_size=2**20, guard_size=0)
+
+    dromon.Pool("2")  # type: ignore[arg-type]
+    dromon.Pool(2, "name")  # type: ignore[call-arg]
+    dromon.Pool(name=2)  # type: ignore[arg-type]
+    dromon.Pool(initializer=two_arguments)  # type: ignore[arg-type]
+    dromon.Pool(worker=2)  # type: ignore[call-arg]
+    dromon.configure_default_pool(nice="5")  # type: ignore[arg-type]
+
+
+async def opening_in_a_task() -> None:
     async with dromon.open_pool() as pool:
         assert_type(pool, dromon.Pool)
     async with dromon.open_pool(2, affinity=[0, {0, 1}], on_stall=print, stall_after=1):

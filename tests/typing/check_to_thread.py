@@ -83,6 +83,18 @@ async def options_of_a_call() -> None:
     await run_sync(no_arguments, cancellable=True)  # type: ignore[call-arg]
 
 
+async def options_of_dromon(pool: dromon.Pool) -> None:
+    run_sync = dromon.to_thread.run_sync
+    assert_type(await run_sync(no_arguments, interrupt_on_cancel=True, grace_period=1), bytes)
+    assert_type(await run_sync(two_arguments, 1, "2", timeout=0.5, pool=pool), float)
+    assert_type(await run_sync(no_arguments, timeout=None, grace_period=None, pool=None), bytes)
+    assert_type(await pool.run_sync(no_arguments, timeout=1, grace_period=0.5), bytes)
+
+    await run_sync(no_arguments, timeout="1")  # type: ignore[arg-type]
+    await run_sync(no_arguments, pool=1)  # type: ignore[arg-type]
+    await pool.run_sync(no_arguments, pool=pool)  # type: ignore[call-arg]
+
+
 def the_default_limiter() -> None:
     limiter = dromon.to_thread.current_default_thread_limiter()
     assert_type(limiter, trio.CapacityLimiter)
