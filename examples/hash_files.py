@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def main() -> int:
         opening = dromon.open_pool(args.workers)
     except ValueError as error:
         parser.error(f"argument --workers: {error}")
+    # Here it is as it should be that all workers are busy while files wait for them.
+    logging.getLogger("dromon").addFilter(lambda record: "saturated" not in record.msg)
     status = 130
     try:
         unreadable = trio.run(hash_all, args.paths, args.algorithm, opening)

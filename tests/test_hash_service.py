@@ -129,7 +129,7 @@ async def test_what_is_queued_for_a_client_that_goes_away_is_withdrawn(
         await wait_all_tasks_blocked()
     await pool.run_sync(int)
     statistics = pool.statistics()
-    assert (statistics.withdrawn, statistics.queued) == (1, 0)
+    assert (statistics.cancelled, statistics.queued) == (1, 0)
 
 
 async def test_a_connection_takes_two_parts_and_no_more_until_the_first_is_hashed(

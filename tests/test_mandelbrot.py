@@ -128,7 +128,7 @@ def test_statistics_count_tiles(connection: HTTPConnection) -> None:
     status, content_type, content = get(connection, "/statistics")
     assert (status, content_type) == (200, "application/json")
     statistics = json.loads(content)
-    assert list(statistics) == ["workers", "queued", "running", "completed", "withdrawn"]
+    assert list(statistics) == ["workers", "queued", "running", "completed", "cancelled"]
     assert statistics["workers"] == 2
     assert statistics["completed"] >= 1
 
@@ -155,7 +155,7 @@ async def test_tiles_whose_client_has_gone_are_withdrawn(nursery: trio.Nursery) 
             await wait_all_tasks_blocked()
         await pool.run_sync(int)
         statistics = pool.statistics()
-        assert (statistics.withdrawn, statistics.queued) == (1, 0)
+        assert (statistics.cancelled, statistics.queued) == (1, 0)
         stop.set()
 
 

@@ -112,7 +112,7 @@ def make_app(pool: dromon.Pool) -> Starlette:
     async def statistics(request: Request) -> Response:
         now = pool.statistics()
         counts = {
-            name: getattr(now, name) for name in ("queued", "running", "completed", "withdrawn")
+            name: getattr(now, name) for name in ("queued", "running", "completed", "cancelled")
         }
         return JSONResponse({"workers": len(now.workers), **counts})
 

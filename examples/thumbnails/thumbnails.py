@@ -10,6 +10,7 @@ end on stderr, and the exit status is then 1.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -44,6 +45,8 @@ def main() -> int:
         parser.error(f"argument --workers: {error}")
     # Images of more pixels than Pillow finds reasonable are errors like others.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    # Here it is as it should be that all workers are busy while files wait for them.
+    logging.getLogger("dromon").addFilter(lambda record: "saturated" not in record.msg)
     status = 130
     try:
         status = trio.run(make_thumbnails, args.source, args.target, args.size, opening)

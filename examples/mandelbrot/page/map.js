@@ -115,7 +115,7 @@ async function showServer() {
     const now = await (await fetch("statistics")).json();
     text =
       `${now.workers} workers: ${now.completed} tiles rendered, ` +
-      `${now.queued} queued, ${now.withdrawn} withdrawn`;
+      `${now.queued} queued, ${now.cancelled} cancelled`;
   } catch {}
   document.getElementById("server").textContent = text;
 }
