@@ -829,7 +829,7 @@ def test_submit_never_waits_however_long_the_queue_is() -> None:
         ({"max_workers": 1025}, ValueError, "max_workers must be from 1 to 1024, not 1025"),
         ({"thread_name_prefix": 5}, TypeError, "thread_name_prefix must be a string, not 5"),
         ({"thread_name_prefix": "\0"}, ValueError, "thread_name_prefix must be printable"),
-        ({"initializer": asyncio.sleep}, TypeError, "initializer=.*asynchronous"),
+        ({"initializer": asyncio.sleep}, TypeError, "asynchronous, given as initializer"),
         ({"nice": 99}, ValueError, "nice must be from -39 to 39, not 99"),
     ],
 )

@@ -15,6 +15,7 @@ import dromon
 joblib = pytest.importorskip("joblib", reason="joblib is not installed")
 
 import dromon.joblib  # noqa: E402
+from dromon._joblib import DromonBackend  # noqa: E402
 
 delayed: Callable[..., Any] = joblib.delayed
 
@@ -60,7 +61,7 @@ def test_one_job_runs_in_the_calling_thread(n_jobs: int | None) -> None:
 
 def test_all_cpus_but_so_many_may_be_asked_for() -> None:
     assert joblib.Parallel(n_jobs=-1)(delayed(int)("7") for _ in range(3)) == [7, 7, 7]
-    backend = dromon.joblib.DromonBackend()
+    backend = DromonBackend()
     assert backend.effective_n_jobs(-1) == joblib.cpu_count()
     assert backend.effective_n_jobs(-1000) == 1
     with pytest.raises(ValueError, match="n_jobs == 0"):
@@ -100,7 +101,7 @@ def test_a_call_that_takes_too_long_times_out() -> None:
 def test_short_calls_are_batched() -> None:
     sizes: list[int] = []
 
-    class Watched(dromon.joblib.DromonBackend):
+    class Watched(DromonBackend):
         def compute_batch_size(self) -> int:
             size: int = super().compute_batch_size()
             sizes.append(size)
