@@ -398,7 +398,7 @@ async def test_an_initializer_that_raises_fails_the_opening_of_an_async_pool_too
 def test_an_initializer_that_returns_a_coroutine_is_refused() -> None:
     async def prepare() -> None: ...
 
-    with pytest.raises(TypeError, match="sync function, but .*asynchronous, given as initializer"):
+    with pytest.raises(TypeError, match=r"sync function, but .*asynchronous, given as initializer"):
         dromon.Pool(1, initializer=lambda: prepare())
 
 

@@ -335,5 +335,5 @@ def test_an_asynchronous_callback_is_refused_at_the_call() -> None:
     async def on_stall(stall: dromon.Stall) -> None:
         pass
 
-    with pytest.raises(TypeError, match="sync function, but .* asynchronous, given as on_stall"):
+    with pytest.raises(TypeError, match=r"sync function, but .* asynchronous, given as on_stall"):
         dromon.open_pool(1, stall_after=1, on_stall=on_stall)
