@@ -284,6 +284,7 @@ static void check_name_of_worker_10(const char *prefix, const char *expected) {
   fclose(file);
   CHECK_EQ(strcmp(strtok(name, "\n"), expected), 0);
   close_and_join(pool);
+  dromon_pool_unref(pool);
 }
 
 static void workers_are_named_and_a_long_name_is_cut_before_the_index(void) {

@@ -6,6 +6,8 @@
     dromon.joblib.register()
     with parallel_config("dromon", n_jobs=4):
         forest.fit(X, y)
+
+It needs joblib, which dromon itself does not.
 """
 
 from ._joblib import register as register
