@@ -60,7 +60,7 @@ def started_server(program: Path, *arguments: str) -> Iterator[str]:
             yield first.removeprefix("listening on ").strip()
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=60)
-            stderr = re.sub(r"^a pool has been saturated .*\n", "", stderr)
+            stderr = re.sub(r"^the pool .* has been saturated .*\n", "", stderr)
             assert (process.returncode, stdout, stderr) == (0, "", "")
         finally:
             process.kill()

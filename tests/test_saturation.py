@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -94,13 +96,22 @@ async def test_it_comes_though_the_whole_program_is_stuck(warnings: Warnings) ->
             pool.submit(wait_here)
             message = warnings.wait()
     assert re.match(
-        r"a pool has been saturated for \d+\.\d s: its 2 workers are all busy, and 1 call waits,"
-        r" oldest first: wait_here\. If ",
+        r"the pool 'dromon' has been saturated for \d+\.\d s: its 2 workers are all busy,"
+        r" and 1 call waits, oldest first: wait_here\. If ",
         message,
     )
     (record,) = warnings.records
     assert (record.name, record.levelno) == ("dromon", logging.WARNING)
     assert record.threadName == "dromon-monitor"
+
+
+def test_an_executor_whose_queue_may_be_long_is_not_watched() -> None:
+    before = set(os.listdir("/proc/self/task"))
+    with dromon.Executor(max_workers=2, thread_name_prefix="watched") as executor:
+        executor.submit(wait_here).result()
+        started = set(os.listdir("/proc/self/task")) - before
+        names = {Path(f"/proc/self/task/{tid}/comm").read_text().strip() for tid in started}
+    assert names == {"watched-0", "watched-1"}
 
 
 async def test_it_comes_for_calls_that_wait_for_calls_of_their_own_pool(
@@ -194,7 +205,9 @@ def test_without_tests_in_the_way_it_comes_after_a_second_on_stderr() -> None:
         """
     )
     assert (result.returncode, result.stdout) == (3, "")
-    assert result.stderr.startswith("a pool has been saturated for 1.0 s: its only worker is busy")
+    assert result.stderr.startswith(
+        "the pool 'dromon' has been saturated for 1.0 s: its only worker is busy"
+    )
 
 
 # ---- What it says --------------------------------------------------------------------------------

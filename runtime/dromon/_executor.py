@@ -15,6 +15,8 @@ from logging import getLogger
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
+import attrs
+
 from ._bridge import LINE_UP
 from ._call import outside_async
 from ._callables import check_sync
@@ -216,7 +218,8 @@ class Executor(ThreadPoolExecutor):
     def _open(self) -> Pool:
         _join_ended_pools()
         try:
-            pool = Pool._open(self._options)
+            # A long queue is what an executor is for.
+            pool = Pool._open(attrs.evolve(self._options, warns_of_saturation=False))
         except _InitializerError as error:
             text = "a thread initializer failed, the thread pool is not usable anymore"
             self._set_refusal(BrokenThreadPool, text)

@@ -55,6 +55,7 @@ class PoolOptions:
     sched_policy: int = AS_OPENER
     stall_after: float | None = None
     on_stall: Callable[[Stall], object] | None = None
+    warns_of_saturation: bool = True  # where work is queued on purpose there is nothing to say
 
 
 def check_options(
@@ -248,7 +249,7 @@ def open_core(
     workers: int,
     worker_table: tuple[int, int, object],
     stall_hook: tuple[int, int] | None,
-    saturation_hook: tuple[int, int],
+    saturation_hook: tuple[int, int] | None,
 ) -> Any:
     """Start so many workers, and return the core pool that they belong to, as a counted pointer.
 
@@ -275,11 +276,12 @@ def open_core(
     if stall_hook is not None:
         config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t, uint64_t)", stall_hook[0])
         config.on_stall_arg = ffi.cast("void *", stall_hook[1])
-    config.saturated_ns = int(_saturation.SATURATED_AFTER * 1e9)
-    config.on_saturated = ffi.cast(
-        "void (*)(void *, uint64_t, uint64_t, uint64_t)", saturation_hook[0]
-    )
-    config.on_saturated_arg = ffi.cast("void *", saturation_hook[1])
+    if saturation_hook is not None:
+        config.saturated_ns = int(_saturation.SATURATED_AFTER * 1e9)
+        config.on_saturated = ffi.cast(
+            "void (*)(void *, uint64_t, uint64_t, uint64_t)", saturation_hook[0]
+        )
+        config.on_saturated_arg = ffi.cast("void *", saturation_hook[1])
     if faulthandler.is_enabled():
         lib.dromon_overflow_report_install()  # before faulthandler's, which then comes in its turn
     core = ffi.new("dromon_pool **")

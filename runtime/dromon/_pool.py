@@ -107,7 +107,7 @@ class Pool:
     _joining: threading.Lock
     _joined: bool = True  # or never started
     _on_stall: StallHook | None  # kept alive for the monitor
-    _on_saturated: SaturationHook  # this, too
+    _on_saturated: SaturationHook | None  # this, too
 
     @takes_options
     def __init__(self, options: PoolOptions) -> None:
@@ -131,7 +131,10 @@ class Pool:
         if options.stall_after is not None:
             self._on_stall = StallHook(options.name, options.on_stall, port)
             hook = _bridge.stall_hook(self._on_stall)
-        self._on_saturated = SaturationHook(options.name, self._workers)
+        self._on_saturated = saturation_hook = None
+        if options.warns_of_saturation:
+            self._on_saturated = SaturationHook(options.name, self._workers)
+            saturation_hook = _bridge.saturation_hook(self._on_saturated)
         entry = Entry(options.name, options.initializer)
         error: BaseException | None = None
         try:
@@ -140,7 +143,7 @@ class Pool:
                 self._workers,
                 _bridge.worker_table(entry),
                 hook,
-                _bridge.saturation_hook(self._on_saturated),
+                saturation_hook,
             )
         except SpawnError:
             error = entry.take_error()
@@ -154,7 +157,8 @@ class Pool:
         if self._on_stall is not None:
             self._on_stall.core = self._core
         self._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", self._core)))
-        self._on_saturated.bridge = self._bridge
+        if self._on_saturated is not None:
+            self._on_saturated.bridge = self._bridge
         self._joined = False
         _open_pools.add(self)
 
@@ -621,7 +625,7 @@ class _DroppedPool:
 
     core: Any
     ended: threading.Event
-    hooks: tuple[StallHook | None, SaturationHook]  # the monitor may still call them
+    hooks: tuple[StallHook | None, SaturationHook | None]  # the monitor may still call them
 
 
 _dropped_pools: list[_DroppedPool] = []

@@ -48,12 +48,13 @@ class SaturationHook:
         thread = threading.current_thread()
         thread.name = f"{self.pool_name}-monitor"
         try:
-            warn_saturated(self.bridge.waiting(), waiting, self.workers, seconds)
+            warn_saturated(self.pool_name, self.bridge.waiting(), waiting, self.workers, seconds)
         finally:
             forget_thread()
 
 
 def warn_saturated(
+    pool_name: str,
     calls: list[tuple[Callable[..., object], tuple[object, ...]]],
     waiting: int,
     workers: int,
@@ -65,7 +66,8 @@ def warn_saturated(
     them; `waiting` counts native ones, too.
     """
     logger.warning(
-        "a pool has been saturated for %.1f s: %s, and %s. %s",
+        "the pool %r has been saturated for %.1f s: %s, and %s. %s",
+        pool_name,
         seconds,
         "its only worker is busy" if workers == 1 else f"its {workers} workers are all busy",
         _describe(calls, max(waiting, len(calls))),
