@@ -8,6 +8,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,6 +185,23 @@ async def test_a_thread_name_holds_for_one_call(run_sync: RunSync) -> None:
     task = trio.lowlevel.current_task()
     name = f"names from {task.name}"
     assert await run_sync(names) == (name, name[:15])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("fourteen bytes\u00fc", "fourteen bytes"),
+        ("thirteen byte\u00fc", "thirteen byte\u00fc"),
+        ("a \udc80 b", "a ? b"),
+    ],
+)
+async def test_the_system_shows_whole_characters_of_a_thread_name(
+    run_sync: RunSync, name: str, shown: str
+) -> None:
+    def read_comm() -> bytes:
+        return Path("/proc/thread-self/comm").read_bytes()
+
+    assert await run_sync(read_comm, thread_name=name) == f"{shown}\n".encode()
 
 
 async def test_a_worker_is_one_permanent_entry_in_the_table_of_threads(run_sync: RunSync) -> None:

@@ -115,29 +115,40 @@ PyObject *bridge_call_thread_name(CallObject *call) {
   return PyUnicode_FromFormat("%U from %S", call->name, call->host_name);
 }
 
-/* Appends as much of `text` as fits. */
+/* Appends as much of `text`, which is UTF-8, as fits, in whole characters. */
 static size_t append(char name[16], size_t length, const char *text) {
   while (length < 15 && *text != '\0')
     name[length++] = *text++;
+  if ((*text & 0xC0) == 0x80) { /* inside of a character: back to before its first byte */
+    while ((name[--length] & 0xC0) == 0x80) {
+    }
+  }
   name[length] = '\0';
   return length;
 }
 
-/* A name's text; "?" if it is no str or has none in UTF-8. */
-static const char *text_of(PyObject *name) {
-  const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-  if (text == NULL)
+static size_t append_str(char name[16], size_t length, PyObject *str) {
+  const char *text = PyUnicode_AsUTF8(str);
+  if (text != NULL)
+    return append(name, length, text);
+  PyErr_Clear(); /* half a pair of surrogates, say */
+  PyObject *bytes = PyUnicode_AsEncodedString(str, "utf-8", "replace");
+  if (bytes == NULL) {
     PyErr_Clear();
-  return text != NULL ? text : "?";
+    return append(name, length, "?");
+  }
+  length = append(name, length, PyBytes_AS_STRING(bytes));
+  Py_DECREF(bytes);
+  return length;
 }
 
 /* The same as the system shows it, cut to 15 bytes. Returns whether it has one. */
 static bool short_name(CallObject *call, char name[16]) {
   if (call->name == NULL)
     return false;
-  size_t length = append(name, 0, text_of(call->name));
-  if (call->host_name != NULL && length < 15)
-    append(name, append(name, length, " from "), text_of(call->host_name));
+  size_t length = append_str(name, 0, call->name);
+  if (call->host_name != NULL)
+    append_str(name, append(name, length, " from "), call->host_name);
   return true;
 }
 
