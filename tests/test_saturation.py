@@ -207,8 +207,6 @@ def test_without_tests_in_the_way_it_comes_after_a_second_on_stderr() -> None:
     assert (result.returncode, result.stdout) == (3, "")
     expected = "the pool 'dromon' has been saturated for 1.0 s: its only worker is busy"
     assert result.stderr.startswith(expected)
-        "the pool 'dromon' has been saturated for 1.0 s: its only worker is busy"
-    )
 
 
 # ---- What it says --------------------------------------------------------------------------------
