@@ -288,20 +288,22 @@ PyDoc_STRVAR(abort_doc,
              "abort($self, raise_cancel, /)\n--\n\n"
              "Stop waiting for the call, if that is possible: trio's abort function.\n\n"
              "A call that no worker has started is withdrawn and never runs. One that runs is\n"
-             "interrupted, waited for, or abandoned (it is delivered without a waiter then, and\n"
-             "without outcome), as it was made. Returns one of the two values that its Port was\n"
-             "made with.");
+             "interrupted (once, however often it is aborted), waited for, or abandoned (it is\n"
+             "delivered without a waiter then, and without outcome), as it was made. Returns one of\n"
+             "the two values that its Port was made with.");
 
 static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
   PortObject *port = self->port;
   if (withdraw(self))
     return Py_NewRef(port->abort_succeeded);
-  Py_XSETREF(self->raise_cancel, Py_NewRef(raise_cancel));
+  bool again = self->raise_cancel != NULL; /* after a visit the task waits, and is cancelled, anew */
+  if (!again)
+    self->raise_cancel = Py_NewRef(raise_cancel);
   if (self->on_abort == BRIDGE_ABANDON && bridge_call_abandon(self)) {
     Py_CLEAR(self->waiter);
     return Py_NewRef(port->abort_succeeded);
   }
-  if (self->on_abort == BRIDGE_INTERRUPT)
+  if (self->on_abort == BRIDGE_INTERRUPT && !again)
     bridge_call_interrupt(self);
   return Py_NewRef(port->abort_failed);
 }

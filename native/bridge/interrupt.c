@@ -14,8 +14,10 @@
  *   End        the worker, when the function has returned or raised: call->worker = NULL; clears the
  *              exception, if any was set.
  *   Visit      the worker, in the function: counts in `visiting`, and from here on no interrupt is set.
- *              Raises the one that is set already. Leave ends it, by the submitter, and sets the
- *              exception if one is deferred. (The next Visit may come before Leave.)
+ *              Raises the one that is set already, or deferred. Leave ends it, by the submitter, and sets
+ *              the exception if one is deferred. (The next Visit may come before Leave. It has the answer
+ *              of the last one: that is why it can raise what was deferred. Else a call that visits its
+ *              submitter without end could be quicker than Leave each time.)
  *
  * Between Begin and End the worker executes bytecode of this call alone: the thread state is the worker's
  * for life, one thread state runs one call at a time, and bridge_call_run, which takes both steps, calls
@@ -74,16 +76,18 @@ void bridge_call_interrupt(CallObject *call) {
   Py_END_CRITICAL_SECTION();
 }
 
-/* Whether an exception is set, for the worker's own thread to ask. */
-static bool is_exception_set(const WorkerObject *worker) {
-  return worker->thread_state->async_exc != NULL;
+/* Whether an interrupt is due, for the call's own thread to ask. */
+static bool is_due(const CallObject *call) {
+  return call->worker != NULL && call->interrupts > 0 &&
+         (call->deferred || call->worker->thread_state->async_exc != NULL);
 }
 
 int bridge_call_visit(CallObject *call) {
   int result = 1;
   Py_BEGIN_CRITICAL_SECTION(call);
-  if (call->worker != NULL && call->interrupts > 0 && is_exception_set(call->worker)) {
+  if (is_due(call)) {
     set_exception(call->worker, NULL);
+    call->deferred = false;
     PyErr_SetNone(interrupted(call));
     result = -1;
   } else if (call->waiter == NULL || call->abandoned || call->on_abort == BRIDGE_ABANDON) {

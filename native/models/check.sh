@@ -100,4 +100,23 @@ rejected room MOVE_WITHOUT_WAKE
 rejected room REMOVE_WITHOUT_WAKE
 rejected room GIVE_UP_WITHOUT_ASKING
 
+visitor="-DWORKERS=1 -DCALLS=1 -DINTERRUPTERS=1 -DVISITS=0 -DLIVENESS"
+
+holds interrupt interrupt
+holds interrupt-workers interrupt -DWORKERS=2 -DCALLS=2 -DINTERRUPTERS=2 -DVISITS=1
+holds interrupt-live interrupt $visitor
+rejected interrupt END_WITHOUT_CLEARING
+rejected interrupt END_CLEARS_FIRST
+rejected interrupt INTERRUPT_WITHOUT_LOOK
+rejected interrupt INTERRUPT_IN_TWO_STEPS
+rejected interrupt INTERRUPT_DURING_VISIT
+rejected interrupt INTERRUPT_TOO_EARLY
+rejected interrupt BEGIN_IN_TWO_STEPS
+rejected interrupt VISIT_IGNORES_SET
+rejected interrupt VISIT_IGNORES_DEFERRED $visitor
+rejected interrupt VISIT_IGNORES_ABANDON
+rejected interrupt LEAVE_FORGETS_DEFERRED
+rejected interrupt LEAVE_WITHOUT_LOOK
+rejected interrupt ABANDON_DURING_VISIT
+
 exit $((failures > 0))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RetT = TypeVar("RetT")
 
+_LOOK_AGAIN = 0.01  # seconds at least, so that no grace period makes the loop spin
+
 
 def check_interruption(
     on_abort: int,
@@ -79,12 +81,14 @@ class Escalation:
         self._call = call
         self._task = task
         self._grace_period = grace_period
-        self._scope = CancelScope()
+        self._begun = False
+        self._scope = CancelScope(shield=True)  # also at the end of the run
 
     def abort(self, raise_cancel: Callable[[], NoReturn]) -> Abort:
-        """Abort the call, for trio."""
+        """Abort the call, for trio: each time that the task waits for it."""
         answer = self._call.abort(raise_cancel)
-        if answer is Abort.FAILED:
+        if answer is Abort.FAILED and not self._begun:
+            self._begun = True
             with suppress(RuntimeError):  # the end of the run: no system tasks any more
                 spawn_system_task(self._escalate, raise_cancel)
         return answer
@@ -100,6 +104,6 @@ class Escalation:
             await sleep(self._grace_period)
             # While its task does something for it, it cannot be given up.
             while not self._call.abandon():  # noqa: ASYNC110
-                await sleep(self._grace_period)
+                await sleep(max(self._grace_period, _LOOK_AGAIN))
             self._call.waiter = None
             reschedule(self._task, capture(raise_cancel))
