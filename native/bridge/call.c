@@ -284,19 +284,21 @@ static PyObject *call_submit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   Py_RETURN_FALSE;
 }
 
-PyDoc_STRVAR(abort_doc,
-             "abort($self, raise_cancel, /)\n--\n\n"
-             "Stop waiting for the call, if that is possible: trio's abort function.\n\n"
-             "A call that no worker has started is withdrawn and never runs. One that runs is\n"
-             "interrupted (once, however often it is aborted), waited for, or abandoned (it is\n"
-             "delivered without a waiter then, and without outcome), as it was made. Returns one of\n"
-             "the two values that its Port was made with.");
+PyDoc_STRVAR(
+    abort_doc,
+    "abort($self, raise_cancel, /)\n--\n\n"
+    "Stop waiting for the call, if that is possible: trio's abort function.\n\n"
+    "A call that no worker has started is withdrawn and never runs. One that runs is\n"
+    "interrupted (once, however often it is aborted), waited for, or abandoned (it is\n"
+    "delivered without a waiter then, and without outcome), as it was made. Returns one of\n"
+    "the two values that its Port was made with.");
 
 static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
   PortObject *port = self->port;
   if (withdraw(self))
     return Py_NewRef(port->abort_succeeded);
-  bool again = self->raise_cancel != NULL; /* after a visit the task waits, and is cancelled, anew */
+  bool again =
+      self->raise_cancel != NULL; /* after a visit the task waits, and is cancelled, anew */
   if (!again)
     self->raise_cancel = Py_NewRef(raise_cancel);
   if (self->on_abort == BRIDGE_ABANDON && bridge_call_abandon(self)) {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from outcome import capture
 from trio import Cancelled, CancelScope, TooSlowError, current_time, sleep
-from trio.lowlevel import Abort, reschedule, spawn_system_task
+from trio.lowlevel import Abort, current_trio_token, reschedule, spawn_system_task
 
 from ._bridge import ABANDON, INTERRUPT
 
@@ -89,9 +89,13 @@ class Escalation:
         answer = self._call.abort(raise_cancel)
         if answer is Abort.FAILED and not self._begun:
             self._begun = True
-            with suppress(RuntimeError):  # the end of the run: no system tasks any more
-                spawn_system_task(self._escalate, raise_cancel)
+            # Not here: trio may be about to cancel the system tasks, one by one.
+            current_trio_token().run_sync_soon(self._start, raise_cancel)
         return answer
+
+    def _start(self, raise_cancel: Callable[[], NoReturn]) -> None:
+        with suppress(RuntimeError):  # the end of the run: no system tasks any more
+            spawn_system_task(self._escalate, raise_cancel)
 
     def cancel(self) -> None:
         """It is over, in whatever way."""
