@@ -25,7 +25,7 @@ from ._futures import PoolFuture
 from ._interruption import Escalation, check_interruption, in_time
 from ._limiter import acquire_nowait
 from ._native_call import argument_address, function_address
-from ._port import current_port, note_if_idle, on_own_port
+from ._port import current_port, note_withdrawn, on_own_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,8 @@ async def _run(
             result = await wait_task_rescheduled(abort)
         return result
     except BaseException:
-        note_if_idle(port)  # it may have been withdrawn or abandoned
+        if call.waiter is None:
+            note_withdrawn(port)
         raise
     finally:
         if escalation is not None:

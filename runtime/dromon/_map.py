@@ -48,7 +48,7 @@ from ._chunks import (
 )
 from ._errors import ClosedPoolError
 from ._options import _check_range
-from ._port import _deliver_calls, current_port, new_port, note_if_idle
+from ._port import _deliver_calls, current_port, new_port, note_withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -175,7 +175,7 @@ class _Map:
             chunk.items.clear()  # if it runs, it ends before its next item
             if call.abort(raise_cancel) is Abort.SUCCEEDED:
                 del self._submitted[chunk]
-                note_if_idle(cast("_bridge.Port", call.port))
+                note_withdrawn(cast("_bridge.Port", call.port))
         self._for_results.unpark_all()
         self._outlasting = bool(self._submitted)
         return Abort.FAILED if self._outlasting else Abort.SUCCEEDED

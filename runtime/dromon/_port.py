@@ -110,7 +110,7 @@ async def _deliver_ready(port: _bridge.Port) -> None:
         _wake_waiters(calls)
         await checkpoint()
     _wake_waiters(calls)
-    note_if_idle(port)
+    _note_if_idle(port)
 
 
 def _wake_waiters(calls: list[_bridge.Call]) -> None:
@@ -145,8 +145,20 @@ async def wait_idle() -> None:
         await checkpoint()  # who waited for the last call was woken in the same step of the loop
 
 
-def note_if_idle(port: _bridge.Port) -> None:
-    """Tell `wait_idle`. After calls were delivered, withdrawn or abandoned."""
+def note_withdrawn(port: _bridge.Port) -> None:
+    """Tell `wait_idle`, and the end of the run, if nobody waits any longer.
+
+    After a call was withdrawn or abandoned, which does not show on its port.
+    """
+    if port.waiting == 0:
+        port.post(_nothing)
+
+
+def _nothing() -> None:
+    """What `_wake_waiters` calls for a port that only has to be looked at."""
+
+
+def _note_if_idle(port: _bridge.Port) -> None:
     if port.waiting == 0 and (event := _idle.get(None)) is not None:
         event.set()
         _idle.set(None)
