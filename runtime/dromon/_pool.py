@@ -257,6 +257,10 @@ class Pool:
         a ``__del__`` method or a callback of the garbage collector is printed and lost, as any
         exception there: hence the second one of a ``grace_period``.
 
+        CPython raises exceptions from outside, KeyboardInterrupt as well, past a ``try`` whose body
+        is nothing but a loop, so that its ``finally`` does not run: up to 3.12 ``while True: pass``
+        (gh-108214), in 3.13 ``while condition: ...`` (gh-130279).
+
         Example::
 
             async with dromon.open_pool(workers=4) as pool:
