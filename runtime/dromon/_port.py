@@ -42,6 +42,9 @@ _port_of_run: RunVar[_bridge.Port | None] = RunVar("dromon port")
 # Set, and taken away, when no call of this run is waited for any more. None if nobody asked for it.
 _idle: RunVar[Event | None] = RunVar("dromon idle")
 
+# The ports, of all runs, that only wait for their last calls.
+_ending: set[_bridge.Port] = set()
+
 
 def new_port() -> _bridge.Port:
     """A port whose calls trio can abort."""
@@ -98,11 +101,13 @@ async def _deliver_calls(port: _bridge.Port) -> None:
 
 async def _deliver_rest(port: _bridge.Port) -> None:
     """Deliver, cancelled or not, until nobody waits for a call of this port any longer."""
+    _ending.add(port)
     with CancelScope(shield=True):
         await _deliver_ready(port)
         while port.waiting > 0:
             await wait_readable(port.fileno())
             await _deliver_ready(port)
+    _ending.discard(port)
 
 
 async def _deliver_ready(port: _bridge.Port) -> None:
@@ -150,7 +155,8 @@ def note_withdrawn(port: _bridge.Port) -> None:
 
     After a call was withdrawn or abandoned, which does not show on its port.
     """
-    if port.waiting == 0:
+    _note_if_idle(port)
+    if port.waiting == 0 and port in _ending:
         port.post(_nothing)
 
 
