@@ -59,7 +59,7 @@ def test_hooks_can_be_set_for_workers_that_are_there_already(hook: str) -> None:
                 await pool.run_sync(int)
 
         trio.run(main)
-        print(("dromon-0", "a_function_on_a_worker") in seen)
+        print(any("a_function_on_a_worker" in pair for pair in seen))
         """,
         "True",
     )
@@ -90,7 +90,7 @@ def test_sys_monitoring_sees_what_workers_run() -> None:
                 monitoring.set_events(monitoring.PROFILER_ID, 0)
 
         trio.run(main)
-        print(("dromon-0", "a_function_on_a_worker") in seen)
+        print(any("a_function_on_a_worker" in pair for pair in seen))
         """,
         "True",
     )
