@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 failures=0
+running=0
 
 # Everything that a run leaves is in build/models/NAME. Sets `output` and `states`.
 search() { # NAME MODEL MACRO...
@@ -29,10 +30,24 @@ report() { # VERDICT NAME
 complain() { # VERDICT NAME
   report "$@"
   cat "$output"
-  failures=$((failures + 1))
+  return 1
 }
 
-holds() { # NAME MODEL MACRO...
+# As many at once as there are processors.
+start() { # COMMAND ARGUMENT...
+  if [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; then
+    await_one
+  fi
+  "$@" &
+  running=$((running + 1))
+}
+
+await_one() {
+  wait -n || failures=$((failures + 1))
+  running=$((running - 1))
+}
+
+check_holds() { # NAME MODEL MACRO...
   search "$@"
   if grep -q 'errors: 0$' "$output" &&
     ! grep -qi 'search not completed\|depth too small\|out of memory\|memory limit' "$output"; then
@@ -42,13 +57,21 @@ holds() { # NAME MODEL MACRO...
   fi
 }
 
-rejected() { # MODEL MUTANT MACRO...
+check_rejected() { # MODEL MUTANT MACRO...
   search "$1-$2" "$1" "-DMUTANT_$2" "${@:3}"
   if grep -q 'errors: 1$' "$output"; then
     report "rejected, as it must be" "$1-$2"
   else
     complain "NOT REJECTED" "$1-$2"
   fi
+}
+
+holds() { # NAME MODEL MACRO...
+  start check_holds "$@"
+}
+
+rejected() { # MODEL MUTANT MACRO...
+  start check_rejected "$@"
 }
 
 ring="-DWORKERS=2 -DPRODUCERS=2 -DCHILDREN=2 -DSPURIOUS_WAKES=1"
@@ -119,4 +142,7 @@ rejected interrupt LEAVE_FORGETS_DEFERRED
 rejected interrupt LEAVE_WITHOUT_LOOK
 rejected interrupt ABANDON_DURING_VISIT
 
+while [ "$running" -gt 0 ]; do
+  await_one
+done
 exit $((failures > 0))
