@@ -215,6 +215,11 @@ def test_what_needs_trio_and_is_driven_by_hand_says_what_to_use(
     assert nothing_was_queued(pool)
 
 
+def test_asyncio_that_awaits_a_call_on_the_default_pool_is_told_what_to_use() -> None:
+    with pytest.raises(RuntimeError, match=r"run_sync must be awaited in a trio task; .*Executor"):
+        asyncio.run(dromon.to_thread.run_sync(int))
+
+
 # ---- Closed, full and of the parent --------------------------------------------------------------
 
 

@@ -75,6 +75,11 @@ async def run_sync(
 
         digest = await dromon.to_thread.run_sync(hash_file, path)
     """
+    try:
+        limit = default_limiter() if limiter is None else limiter
+    except RuntimeError:
+        _call.refuse_outside_trio("run_sync")
+        raise
     return await _call.run_sync(
         default_pool()._bridge if pool is None else pool._bridge,
         sync_fn,
@@ -82,7 +87,7 @@ async def run_sync(
         thread_name,
         abandon_on_cancel,
         interrupt_on_cancel,
-        default_limiter() if limiter is None else limiter,
+        limit,
         timeout,
         grace_period,
     )
