@@ -48,6 +48,19 @@ async def test_the_very_object_that_was_returned_arrives(run_sync: RunSync) -> N
     assert await run_sync(lambda: thing) is thing
 
 
+async def test_a_result_whose_type_cannot_be_hashed_or_compared_arrives(run_sync: RunSync) -> None:
+    class Meta(type):
+        def __eq__(cls, other: object) -> bool:
+            raise AssertionError("it was compared")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Strange(metaclass=Meta): ...
+
+    strange = Strange()
+    assert await run_sync(lambda: strange) is strange
+
+
 async def test_a_call_runs_on_another_thread(run_sync: RunSync) -> None:
     assert await run_sync(threading.get_ident) != threading.get_ident()
 

@@ -212,8 +212,8 @@ def _coroutine_of(
     return coroutine
 
 
-MESSAGES: Final = frozenset((AsyncMessage, SyncMessage, *_trio_threads.MESSAGES))
-"""The types of what may come to a task that waits for a call in place of its outcome."""
+MESSAGES: Final = frozenset(map(id, (AsyncMessage, SyncMessage, *_trio_threads.MESSAGES)))
+"""The ids of the types of what may come to a task that waits for a call in place of its outcome."""
 
 
 async def serve(call: _bridge.Call, message: Any) -> None:
