@@ -122,6 +122,7 @@ async def _run(
         result = await wait_task_rescheduled(abort)
         while id(type(result)) in MESSAGES:  # by identity: a metaclass may compare as it likes
             await serve(call, result)
+            del result  # or the task would keep the message alive while it waits
             result = await wait_task_rescheduled(abort)
         return result
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -51,6 +52,33 @@ async def test_arguments_go_in_and_results_come_out(library: ModuleType) -> None
         return library.from_thread.run(add, 1, 2), library.from_thread.run_sync(divmod, 17, 5)
 
     assert await library.to_thread.run_sync(in_thread) == (3, (3, 2))
+
+
+@pytest.mark.parametrize("way", ["run", "run_sync"])
+async def test_nothing_keeps_the_arguments_of_a_function_that_has_ended(
+    library: ModuleType, way: str
+) -> None:
+    class Argument: ...
+
+    async def asynchronous(argument: Argument) -> None: ...
+
+    def synchronous(argument: Argument) -> None: ...
+
+    token = trio.lowlevel.current_trio_token()
+
+    def in_thread() -> object:
+        argument = Argument()
+        watch = weakref.ref(argument)
+        if way == "run":
+            library.from_thread.run(asynchronous, argument)
+        else:
+            library.from_thread.run_sync(synchronous, argument)
+        del argument
+        # By a system task: until the task that made the call waits for it again.
+        library.from_thread.run(trio.testing.wait_all_tasks_blocked, trio_token=token)
+        return watch()
+
+    assert await library.to_thread.run_sync(in_thread) is None
 
 
 @pytest.mark.parametrize("way", ["run", "run_sync"])
