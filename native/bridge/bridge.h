@@ -124,6 +124,7 @@ struct CallObject {
   bool waits;               /* it is in its pool's list of those that wait */
   CallObject *waits_before; /* the next newer one there */
   CallObject *waits_after;
+  PyObject *weak_references; /* to it, of limiters that keep their borrowers so */
 };
 
 CallObject *bridge_call_of(dromon_task *task);

@@ -32,6 +32,7 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   call->visiting = 0;
   call->deferred = false;
   call->waits = false;
+  call->weak_references = NULL;
   return call;
 }
 
@@ -437,6 +438,8 @@ static int call_clear(CallObject *self) {
 static void call_dealloc(CallObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
+  if (self->weak_references != NULL)
+    PyObject_ClearWeakRefs((PyObject *)self);
   call_clear(self);
   /* Not in call_clear: abort and the worker rely on them. */
   Py_XDECREF(self->pool);
@@ -477,6 +480,7 @@ static PyGetSetDef call_properties[] = {
 };
 
 static PyMemberDef call_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(CallObject, weak_references), READONLY, NULL},
     {"limiter", T_OBJECT, offsetof(CallObject, limiter), 0,
      "What the call has a token of, for who delivers it when nobody waits any more; or None."},
     {"port", T_OBJECT, offsetof(CallObject, port), READONLY, "Where it is delivered, or None."},

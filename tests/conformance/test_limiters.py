@@ -55,6 +55,20 @@ async def test_the_same_borrower_acquires_and_releases(library: ModuleType) -> N
     assert borrower is returned
 
 
+async def test_a_limiter_may_know_its_borrowers_by_weak_references(library: ModuleType) -> None:
+    watched = []
+
+    class Limiter:
+        async def acquire_on_behalf_of(self, borrower: object) -> None:
+            watched.append(weakref.ref(borrower))
+
+        def release_on_behalf_of(self, borrower: object) -> None:
+            assert watched[0]() is borrower
+
+    await library.to_thread.run_sync(int, limiter=Limiter())
+    assert len(watched) == 1
+
+
 async def test_each_call_borrows_for_itself(library: ModuleType) -> None:
     limiter = RecordingLimiter()
     for _ in range(3):
