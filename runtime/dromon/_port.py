@@ -73,14 +73,21 @@ def current_port() -> _bridge.Port | None:
 async def on_own_port(function: Callable[[_bridge.Port], Awaitable[RetT]]) -> RetT:
     """Run a function with a port of its own: at the end of a run, where `current_port` is None.
 
-    Only code that does not heed cancellation gets so far, so it is kept off here.
+    Cancellation, a timeout say, reaches the function, and not what delivers its calls until it has
+    ended.
     """
     port = new_port()
+    delivery = CancelScope(shield=True)
+
+    async def deliver() -> None:
+        with delivery:
+            await _deliver_calls(port)
+
     async with open_nursery() as nursery:
-        nursery.cancel_scope.shield = True
-        nursery.start_soon(_deliver_calls, port)
+        nursery.start_soon(deliver)
         result = await acapture(function, port)  # or the nursery would make a group of its error
-        nursery.cancel_scope.cancel()
+        nursery.cancel_scope.shield = True  # now that there is a result it is kept
+        delivery.cancel()
     return result.unwrap()
 
 

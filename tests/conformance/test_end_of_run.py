@@ -144,6 +144,23 @@ def test_at_the_very_end_of_a_run_an_exception_comes_out_as_it_is(library: Modul
     assert in_last_generator(work) == "caught"
 
 
+def test_at_the_very_end_of_a_run_a_call_can_still_be_abandoned(library: ModuleType) -> None:
+    released = threading.Event()
+
+    async def work() -> bool:
+        with trio.CancelScope() as scope:
+
+            def in_thread() -> None:
+                library.from_thread.run_sync(scope.cancel)
+                released.wait(10)
+
+            await library.to_thread.run_sync(in_thread, abandon_on_cancel=True)
+        return scope.cancelled_caught
+
+    assert in_last_generator(work)
+    released.set()
+
+
 def test_at_the_very_end_of_a_run_threads_still_enter_the_task_that_made_the_call(
     library: ModuleType,
 ) -> None:
