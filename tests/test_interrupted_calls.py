@@ -401,6 +401,19 @@ async def test_a_call_that_takes_too_long_is_interrupted(
     assert "spin" in [frame.name for frame in frames]
 
 
+async def test_a_method_of_what_cannot_be_shown_takes_too_long_like_any_other(
+    pool: dromon.Pool,
+) -> None:
+    class Hidden:
+        def __repr__(self) -> str:
+            raise AssertionError("it was shown")
+
+        def work(self) -> None: ...
+
+    with pytest.raises(trio.TooSlowError, match=r"Hidden\.work did not end within 0 s"):
+        await pool.run_sync(Hidden().work, timeout=0)
+
+
 async def test_a_call_that_is_queued_for_too_long_is_withdrawn(
     pool: dromon.Pool, mock_clock: MockClock
 ) -> None:

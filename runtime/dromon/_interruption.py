@@ -66,7 +66,7 @@ async def in_time(call: Awaitable[RetT], timeout: float, sync_fn: Callable[..., 
         except Cancelled as cancelled:
             interrupted = cancelled.__cause__
             raise
-    name = getattr(sync_fn, "__qualname__", repr(sync_fn))
+    name = getattr(sync_fn, "__qualname__", sync_fn)
     raise TooSlowError(f"{name} did not end within {timeout} s") from interrupted
 
 
