@@ -266,3 +266,8 @@ def test_a_pool_of_the_parent_names_the_fork() -> None:
             ["the pool belongs to the process that forked this one; open another pool here"] * 3
         ),
     )
+
+
+async def test_what_is_no_pool_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="pool must be a Pool or None, not 3"):
+        await dromon.to_thread.run_sync(int, pool=3)  # type: ignore[arg-type]

@@ -10,13 +10,14 @@ import operator
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from child import check_child
+from child import check_child, run_child
 from outcome import Error, Outcome, Value, acapture
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -910,3 +911,86 @@ async def test_an_interrupt_of_a_finaliser_is_printed_and_the_second_one_works(
         mock_clock.jump(3)
         assert isinstance(error_of(await task.result()), trio.Cancelled)
     assert unraisable == [dromon.Interrupted]
+
+
+# ---- What must not get out of the call, and what must --------------------------------------------
+
+
+def test_a_call_that_runs_a_trio_run_of_its_own_leaves_the_outer_run_alone() -> None:
+    result = run_child(
+        """
+        import threading, trio, dromon
+
+        async def spin():
+            dromon_begun.set()
+            while True:
+                await trio.lowlevel.checkpoint()
+
+        async def main():
+            global dromon_begun
+            dromon_begun = threading.Event()
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    async def cancel():
+                        await trio.to_thread.run_sync(dromon_begun.wait)
+                        scope.cancel()
+                    nursery.start_soon(cancel)
+                    await dromon.to_thread.run_sync(trio.run, spin, interrupt_on_cancel=True)
+            await trio.sleep(0)
+            print(scope.cancelled_caught, await dromon.to_thread.run_sync(int, "7"))
+
+        trio.run(main)
+        """
+    )
+    # The inner run complains on stderr.
+    assert (result.returncode, result.stdout.strip()) == (0, "True 7")
+
+
+async def test_a_keyboard_interrupt_is_not_lost_in_an_interrupt(
+    pool: dromon.Pool, begun: Signal
+) -> None:
+    def interrupted_twice() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            spin(begun)
+
+    async def call() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            await pool.run_sync(interrupted_twice, interrupt_on_cancel=True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_interrupted_call_keeps_nothing_of_what_its_frames_held(
+    pool: dromon.Pool, begun: Signal
+) -> None:
+    class Thing:
+        pass
+
+    things = []
+
+    def hold() -> None:
+        thing = Thing()
+        things.append(weakref.ref(thing))
+        spin(begun)
+
+    async def call() -> None:
+        try:
+            await pool.run_sync(hold, interrupt_on_cancel=True)
+        except trio.Cancelled as cancelled:
+            causes.append(cancelled.__cause__)
+            raise
+
+    causes: list[BaseException | None] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+    (cause,) = causes
+    assert isinstance(cause, dromon.Interrupted)
+    assert things[0]() is None
+    assert "hold" in "".join(traceback.format_exception(cause))

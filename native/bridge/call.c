@@ -213,6 +213,18 @@ static void fulfil(bridge_state *state, CallObject *call) {
   bridge_call_discard(call);
 }
 
+/* What the frames of an interrupted call hold is let go of here, by the thread that ran them: it may be a
+ * generator that stands in the middle of something of this thread's, an event loop for instance. */
+static void clear_interrupted_frames(CallObject *call) {
+  PyObject *module = PyImport_ImportModule("dromon._worker");
+  PyObject *cleared =
+      module == NULL ? NULL : PyObject_CallMethod(module, "clear_frames", "O", call->error);
+  if (cleared == NULL)
+    PyErr_WriteUnraisable(NULL);
+  Py_XDECREF(cleared);
+  Py_XDECREF(module);
+}
+
 void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
   bridge_state *state = bridge_state_of(Py_TYPE(call));
   PyObject *value = NULL;
@@ -226,6 +238,8 @@ void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch
       value = refuse_coroutine(call->function, value);
     if (value == NULL)
       call->error = take_raised_exception();
+    if (call->error != NULL && call->interrupts > 0)
+      clear_interrupted_frames(call);
     PyContext_Exit(call->context); /* cannot fail: it is the one that we entered */
   } else {
     call->error = take_raised_exception();
@@ -363,8 +377,27 @@ static PyObject *unwrap_status(int32_t status) {
   return PyErr_SetFromErrno(PyExc_OSError);
 }
 
+/* The KeyboardInterrupt that the call was about to let pass when it was interrupted; borrowed, or NULL. */
+static PyObject *keyboard_interrupt_before(PyObject *interrupted) {
+  PyObject *error = Py_NewRef(interrupted);
+  while (error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt)) {
+    PyObject *context = PyException_GetContext(error);
+    Py_DECREF(error);
+    error = context;
+  }
+  Py_XDECREF(error); /* the one before it in the chain has another reference */
+  return error;
+}
+
 /* Raises what the submitter was cancelled with, because of `interrupted`, whose reference it steals. */
 static void raise_cancelled(CallObject *call, PyObject *interrupted) {
+  PyObject *keyboard_interrupt = keyboard_interrupt_before(interrupted);
+  if (keyboard_interrupt != NULL) { /* a Ctrl-C must not get lost */
+    Py_INCREF(keyboard_interrupt);
+    Py_DECREF(interrupted);
+    raise_again(keyboard_interrupt);
+    return;
+  }
   PyObject *returned = PyObject_CallNoArgs(call->raise_cancel);
   if (returned != NULL) {
     Py_DECREF(returned);

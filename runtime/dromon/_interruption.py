@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,7 +54,7 @@ def check_interruption(
 def _check_seconds(name: str, seconds: float) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
-    if math.isnan(seconds) or seconds < 0:
+    if math.isnan(seconds) or (not 0 <= seconds <= sys.float_info.max and seconds != math.inf):
         raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
 
 

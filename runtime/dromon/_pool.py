@@ -255,7 +255,9 @@ class Pool:
         call is ever hit. While the call waits for trio, in `dromon.from_thread.run`, the async
         function is cancelled in its place, and the interrupt comes after it. An interrupt that hits
         a ``__del__`` method or a callback of the garbage collector is printed and lost, as any
-        exception there: hence the second one of a ``grace_period``.
+        exception there: hence the second one of a ``grace_period``. A call that runs an event loop
+        of its own (`trio.run`, `asyncio.run`) is torn out of the middle of that, and the loop may
+        well complain; let such a call end by `dromon.from_thread.check_cancelled`.
 
         CPython raises exceptions from outside, KeyboardInterrupt as well, past a ``try`` whose body
         is nothing but a loop, so that its ``finally`` does not run: up to 3.12 ``while True: pass``

@@ -8,14 +8,12 @@ from trio.lowlevel import enable_ki_protection
 
 from . import _call
 from ._limiter import default_limiter
-from ._pool import default_pool
+from ._pool import Pool, default_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio import CapacityLimiter
-
-    from ._pool import Pool
 
 RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
@@ -75,6 +73,8 @@ async def run_sync(
 
         digest = await dromon.to_thread.run_sync(hash_file, path)
     """
+    if pool is not None and not isinstance(pool, Pool):
+        raise TypeError(f"pool must be a Pool or None, not {pool!r}")
     try:
         limit = default_limiter() if limiter is None else limiter
     except RuntimeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from inspect import iscoroutine
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,15 @@ def enter(worker: _bridge.Worker, name: str) -> None:
         sys.settrace(trace)
     if (profile := threading.getprofile()) is not None:
         sys.setprofile(profile)
+
+
+def clear_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an exception hold, and of those that it came out of."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def leave() -> None:
