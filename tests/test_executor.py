@@ -472,6 +472,18 @@ def test_map_raises_what_a_call_raised_at_its_place(executor: futures.Executor) 
         next(results)
 
 
+@pytest.mark.parametrize("chunksize", [1, 3, 10])
+def test_map_gives_what_came_before_a_failed_call_also_of_the_same_chunk(
+    executor: futures.Executor, chunksize: int
+) -> None:
+    results = executor.map(divmod, [1, 1, 1, 1], [2, 3, 0, 5], chunksize=chunksize)
+    assert [next(results), next(results)] == [(0, 1), (0, 1)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
 def test_map_submits_before_it_is_iterated(executor: futures.Executor) -> None:
     ran: list[int] = []
     executor.map(ran.append, range(10))
@@ -488,13 +500,14 @@ def test_map_times_out(make: Make) -> None:
         opened.set()
 
 
-def test_map_cancels_the_rest_when_its_iterator_is_closed(make: Make) -> None:
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_cancels_the_rest_when_its_iterator_is_closed(make: Make, chunksize: int) -> None:
     ran: list[int] = []
     with make(1) as executor:
         with Gate(executor):
-            results = executor.map(ran.append, range(10))
+            results = executor.map(ran.append, range(10), chunksize=chunksize)
             results.close()  # type: ignore[attr-defined]  # a generator that has not begun
-            results = executor.map(ran.append, range(10, 20))
+            results = executor.map(ran.append, range(10, 20), chunksize=chunksize)
             waiting = threading.Thread(target=partial(next, results))
             waiting.start()
         waiting.join()

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
+from contextlib import closing
 from functools import partial
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -26,7 +27,7 @@ from ._options import check_name, check_options, check_workers
 from ._pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import NoReturn
 
     from ._stalls import Stall
@@ -164,8 +165,7 @@ class Executor(ThreadPoolExecutor):
         if chunksize == 1:
             return self._results(fn, calls, timeout, buffersize)
         chunks = ((chunk,) for chunk in iter(lambda: [*itertools.islice(calls, chunksize)], []))
-        lists = self._results(partial(_run_chunk, fn), chunks, timeout, buffersize)
-        return itertools.chain.from_iterable(map(_drain, lists))
+        return _drain(self._results(partial(_run_chunk, fn), chunks, timeout, buffersize))
 
     def _results(
         self,
@@ -173,7 +173,7 @@ class Executor(ThreadPoolExecutor):
         calls: Iterator[tuple[Any, ...]],
         timeout: float | None,
         buffersize: int | None,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         deadline = None if timeout is None else time.monotonic() + timeout
         futures = deque(self.submit(fn, *args) for args in itertools.islice(calls, buffersize))
         rest = iter(()) if buffersize is None else calls
@@ -270,15 +270,33 @@ def _check_positive(argument: str, number: int) -> None:
         raise ValueError(f"{argument} must be 1 or more, not {number}")
 
 
-def _run_chunk(fn: Callable[..., RetT], chunk: list[tuple[Any, ...]]) -> list[RetT]:
-    return [fn(*args) for args in chunk]
+def _run_chunk(
+    fn: Callable[..., RetT], chunk: list[tuple[Any, ...]]
+) -> tuple[list[RetT], BaseException | None]:
+    """Run calls until one raises, and return the results, and what it raised."""
+    results: list[RetT] = []
+    try:
+        for args in chunk:
+            results.append(fn(*args))
+    except BaseException as error:
+        return results, error
+    return results, None
 
 
-def _drain(results: list[RetT]) -> Iterator[RetT]:
+def _drain(
+    chunks: Generator[tuple[list[RetT], BaseException | None], None, None],
+) -> Iterator[RetT]:
     """Give results without keeping those that were taken."""
-    results.reverse()
-    while results:
-        yield results.pop()
+    with closing(chunks):
+        for results, error in chunks:
+            results.reverse()
+            while results:
+                yield results.pop()
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # or its traceback, which leads here, would make a cycle
 
 
 def _take_results(
@@ -287,7 +305,7 @@ def _take_results(
     futures: deque[Future[RetT]],
     rest: Iterator[tuple[Any, ...]],
     deadline: float | None,
-) -> Iterator[RetT]:
+) -> Generator[RetT, None, None]:
     # An executor that was dropped goes on with what it has, and gets no more.
     try:
         while futures:
