@@ -748,6 +748,31 @@ def start():
     )
 
 
+def test_an_executor_that_starts_while_the_interpreter_ends_refuses_its_first_call() -> None:
+    check_child(
+        """
+        import threading
+        ended, begun = threading.Event(), threading.Event()
+        threading._register_atexit(ended.set)  # comes after what dromon has registered
+        import dromon
+
+        def initialize():
+            begun.set()
+            ended.wait()
+
+        def submit():
+            try:
+                dromon.Executor(1, initializer=initialize).submit(print, "lost, perhaps")
+            except RuntimeError as error:
+                print(error)
+
+        threading.Thread(target=submit).start()
+        begun.wait()
+        """,
+        "cannot schedule new futures after interpreter shutdown",
+    )
+
+
 def test_many_executors_leave_nothing_behind(make: Make) -> None:
     before = threading.active_count()
     for _ in range(50):

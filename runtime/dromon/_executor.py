@@ -121,6 +121,7 @@ class Executor(ThreadPoolExecutor):
         Raises:
           RuntimeError: The executor was shut down, the interpreter is ending, or this process was
               forked since the executor has started.
+          SpawnError: The threads, which the first call starts, could not be started.
           concurrent.futures.thread.BrokenThreadPool: The initializer has raised.
           TypeError: ``fn`` is not callable, or asynchronous.
         """
@@ -224,7 +225,13 @@ class Executor(ThreadPoolExecutor):
             text = "a thread initializer failed, the thread pool is not usable anymore"
             self._set_refusal(BrokenThreadPool, text)
             raise BrokenThreadPool(text) from error.__cause__
-        _running_pools.add(pool)
+        with _exit_lock:
+            is_too_late = _exiting
+            if not is_too_late:
+                _running_pools.add(pool)
+        if is_too_late:
+            pool._close()
+            self._refuse()
         return pool
 
     def _set_refusal(self, kind: type[RuntimeError], text: str) -> None:
@@ -333,6 +340,7 @@ def _take_result(future: Future[RetT], deadline: float | None) -> RetT:
 _executors: WeakSet[Executor] = WeakSet()
 _running_pools: set[Pool] = set()  # of all executors, also of dropped ones
 _exiting = False
+_exit_lock = threading.Lock()  # so that no pool joins them unseen when _exiting is set
 
 
 def _join_ended_pools() -> None:
@@ -346,7 +354,8 @@ def _join_ended_pools() -> None:
 def _finish_all() -> None:
     """Run everything to its end, as ThreadPoolExecutor does when the interpreter ends."""
     global _exiting
-    _exiting = True
+    with _exit_lock:
+        _exiting = True
     for pool in list(_running_pools):
         pool._end()
     for pool in list(_running_pools):
@@ -355,6 +364,8 @@ def _finish_all() -> None:
 
 
 def _forget_parent() -> None:
+    global _exit_lock
+    _exit_lock = threading.Lock()
     _running_pools.clear()
     for executor in _executors:
         executor._forget_parent()
