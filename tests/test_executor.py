@@ -539,6 +539,16 @@ def test_a_chunk_runs_as_one_call() -> None:
         assert executor._pool.statistics().completed == 3
 
 
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_refuses_a_call_that_turns_out_asynchronous(chunksize: int) -> None:
+    async def asynchronous(_: int) -> None: ...
+
+    with dromon.Executor(1) as executor:
+        results = executor.map(lambda item: asynchronous(item), [1], chunksize=chunksize)
+        with pytest.raises(TypeError, match="appears to be asynchronous"):
+            list(results)
+
+
 BUFFERED = pytest.mark.parametrize(
     "make",
     [

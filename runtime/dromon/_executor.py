@@ -13,6 +13,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from contextlib import closing
 from functools import partial
 from logging import getLogger
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
@@ -20,7 +21,7 @@ import attrs
 
 from ._bridge import LINE_UP
 from ._call import outside_async
-from ._callables import check_sync
+from ._callables import check_sync, refuse_coroutine
 from ._cpus import usable_cpus
 from ._futures import PoolFuture
 from ._options import check_name, check_options, check_workers
@@ -284,7 +285,10 @@ def _run_chunk(
     results: list[RetT] = []
     try:
         for args in chunk:
-            results.append(fn(*args))
+            result: Any = fn(*args)
+            if type(result) is CoroutineType:
+                refuse_coroutine("fn", fn, result)
+            results.append(result)
     except BaseException as error:
         return results, error
     return results, None
