@@ -833,6 +833,23 @@ def test_an_initializer_that_raises_breaks_the_executor(
     assert {record.levelno for record in caplog.records} == {logging.CRITICAL}
 
 
+@pytest.mark.parametrize("use", ["executor.submit(int)", "executor.shutdown()"])
+def test_an_initializer_that_uses_its_own_executor_breaks_it_and_does_not_hang(use: str) -> None:
+    check_child(
+        f"""
+        import logging, dromon
+        from concurrent.futures.thread import BrokenThreadPool
+        logging.disable()
+        executor = dromon.Executor(1, initializer=lambda: {use})
+        try:
+            executor.submit(int)
+        except BrokenThreadPool as error:
+            print(error.__cause__)
+        """,
+        "an initializer cannot use its own executor, which waits for it",
+    )
+
+
 # ---- What is dromon's own ------------------------------------------------------------------------
 
 

@@ -57,7 +57,8 @@ class Executor(ThreadPoolExecutor):
           calls that compute and calls that wait.
       thread_name_prefix (str): What the names of the threads begin with, as ``name`` for `Pool`.
       initializer (Callable[..., object] | None): Called once on each thread before its first call.
-          If it raises, all calls raise `concurrent.futures.thread.BrokenThreadPool`.
+          It cannot use the executor, which waits for it. If it raises, all calls raise
+          `concurrent.futures.thread.BrokenThreadPool`.
       initargs (tuple): Its arguments.
       stack_size, guard_size, affinity, nice, sched_policy, stall_after, on_stall: As for `Pool`.
 
@@ -94,7 +95,7 @@ class Executor(ThreadPoolExecutor):
             max_workers = min(32, usable_cpus() + 4)
         if initializer is not None:
             check_sync("initializer", initializer)
-            initializer = partial(_initialize, initializer, tuple(initargs))
+            initializer = partial(_initialize, ref(self), initializer, tuple(initargs))
         if thread_name_prefix == "":
             thread_name_prefix = f"Executor-{self._counter()}"
         self._options = check_options(
@@ -191,6 +192,7 @@ class Executor(ThreadPoolExecutor):
         Raises:
           RuntimeError: It should wait, and is called on a worker of this executor.
         """
+        self._refuse_initializer()
         with self._starting:
             self._set_refusal(RuntimeError, "cannot schedule new futures after shutdown")
             pool = self._pool
@@ -210,6 +212,7 @@ class Executor(ThreadPoolExecutor):
             pool._end()
 
     def _start(self) -> Pool:
+        self._refuse_initializer()
         with self._starting:
             if self._refusal is not None or _exiting:
                 self._refuse()
@@ -234,6 +237,12 @@ class Executor(ThreadPoolExecutor):
             pool._close()
             self._refuse()
         return pool
+
+    def _refuse_initializer(self) -> None:
+        """Whoever starts the executor waits for its initializers, so they cannot wait for it."""
+        initializing = getattr(_of_thread, "initializing", None)
+        if initializing is not None and initializing() is self:
+            raise RuntimeError("an initializer cannot use its own executor, which waits for it")
 
     def _set_refusal(self, kind: type[RuntimeError], text: str) -> None:
         if self._refusal is None:
@@ -260,12 +269,20 @@ class _InitializerError(Exception):
     """An initializer has raised what is the cause of this."""
 
 
-def _initialize(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+_of_thread = threading.local()
+
+
+def _initialize(
+    executor: ref[Executor], initializer: Callable[..., object], initargs: tuple[Any, ...]
+) -> None:
+    _of_thread.initializing = executor
     try:
         initializer(*initargs)
     except BaseException as error:
         logger.critical("Exception in initializer:", exc_info=True)
         raise _InitializerError from error
+    finally:
+        del _of_thread.initializing
 
 
 # ---- map -----------------------------------------------------------------------------------------
