@@ -472,6 +472,18 @@ def test_map_raises_what_a_call_raised_at_its_place(executor: futures.Executor) 
         next(results)
 
 
+@pytest.mark.parametrize("chunksize", [1, 3, 10])
+def test_map_gives_what_came_before_a_failed_call_also_of_the_same_chunk(
+    executor: futures.Executor, chunksize: int
+) -> None:
+    results = executor.map(divmod, [1, 1, 1, 1], [2, 3, 0, 5], chunksize=chunksize)
+    assert [next(results), next(results)] == [(0, 1), (0, 1)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
 def test_map_submits_before_it_is_iterated(executor: futures.Executor) -> None:
     ran: list[int] = []
     executor.map(ran.append, range(10))
@@ -488,13 +500,14 @@ def test_map_times_out(make: Make) -> None:
         opened.set()
 
 
-def test_map_cancels_the_rest_when_its_iterator_is_closed(make: Make) -> None:
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_cancels_the_rest_when_its_iterator_is_closed(make: Make, chunksize: int) -> None:
     ran: list[int] = []
     with make(1) as executor:
         with Gate(executor):
-            results = executor.map(ran.append, range(10))
+            results = executor.map(ran.append, range(10), chunksize=chunksize)
             results.close()  # type: ignore[attr-defined]  # a generator that has not begun
-            results = executor.map(ran.append, range(10, 20))
+            results = executor.map(ran.append, range(10, 20), chunksize=chunksize)
             waiting = threading.Thread(target=partial(next, results))
             waiting.start()
         waiting.join()
@@ -524,6 +537,16 @@ def test_a_chunk_runs_as_one_call() -> None:
         assert list(executor.map(int, "0123456789", chunksize=4)) == list(range(10))
         assert executor._pool is not None
         assert executor._pool.statistics().completed == 3
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_refuses_a_call_that_turns_out_asynchronous(chunksize: int) -> None:
+    async def asynchronous(_: int) -> None: ...
+
+    with dromon.Executor(1) as executor:
+        results = executor.map(lambda item: asynchronous(item), [1], chunksize=chunksize)
+        with pytest.raises(TypeError, match="appears to be asynchronous"):
+            list(results)
 
 
 BUFFERED = pytest.mark.parametrize(
@@ -735,6 +758,31 @@ def start():
     )
 
 
+def test_an_executor_that_starts_while_the_interpreter_ends_refuses_its_first_call() -> None:
+    check_child(
+        """
+        import threading
+        ended, begun = threading.Event(), threading.Event()
+        threading._register_atexit(ended.set)  # comes after what dromon has registered
+        import dromon
+
+        def initialize():
+            begun.set()
+            ended.wait()
+
+        def submit():
+            try:
+                dromon.Executor(1, initializer=initialize).submit(print, "lost, perhaps")
+            except RuntimeError as error:
+                print(error)
+
+        threading.Thread(target=submit).start()
+        begun.wait()
+        """,
+        "cannot schedule new futures after interpreter shutdown",
+    )
+
+
 def test_many_executors_leave_nothing_behind(make: Make) -> None:
     before = threading.active_count()
     for _ in range(50):
@@ -783,6 +831,23 @@ def test_an_initializer_that_raises_breaks_the_executor(
             executor.submit(int)
     assert "LookupError: in the initializer" in caplog.text
     assert {record.levelno for record in caplog.records} == {logging.CRITICAL}
+
+
+@pytest.mark.parametrize("use", ["executor.submit(int)", "executor.shutdown()"])
+def test_an_initializer_that_uses_its_own_executor_breaks_it_and_does_not_hang(use: str) -> None:
+    check_child(
+        f"""
+        import logging, dromon
+        from concurrent.futures.thread import BrokenThreadPool
+        logging.disable()
+        executor = dromon.Executor(1, initializer=lambda: {use})
+        try:
+            executor.submit(int)
+        except BrokenThreadPool as error:
+            print(error.__cause__)
+        """,
+        "an initializer cannot use its own executor, which waits for it",
+    )
 
 
 # ---- What is dromon's own ------------------------------------------------------------------------

@@ -175,6 +175,18 @@ async def test_tasks_that_share_the_results_get_each_of_them_once(pool: dromon.P
     assert sorted(seen) == list(range(2000))
 
 
+async def test_tasks_that_wait_share_the_results_of_a_chunk(pool: dromon.Pool) -> None:
+    gate = threading.Event()
+    async with (
+        pool.open_map(lambda _: gate.wait(), range(2), chunksize=2) as results,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(results.__anext__)
+        nursery.start_soon(results.__anext__)
+        await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+
+
 async def test_several_maps_share_a_pool(pool: dromon.Pool) -> None:
     async def one(start: int) -> None:
         assert await pool.map(abs, range(start, start + 500)) == list(range(start, start + 500))

@@ -213,6 +213,30 @@ def test_ctrl_c_ends_the_wait_and_the_pool_stays_closed_to_new_calls() -> None:
     )
 
 
+def test_ctrl_c_while_the_threads_end_leaves_a_pool_that_is_closed() -> None:
+    check_child(
+        """
+        import os, signal, time, dromon
+
+        def interrupt_once_joining(stall):  # on the monitor's thread, for which closing waits
+            pool._ended.wait()
+            while not pool._joining.locked():
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        pool = dromon.Pool(1, stall_after=0.001, on_stall=interrupt_once_joining)
+        pool.submit(time.sleep, 0.1)
+        try:
+            pool.close()
+        except KeyboardInterrupt:
+            print("interrupted")
+        pool.close()
+        print(pool.statistics().workers)
+        """,
+        "interrupted\n()",
+    )
+
+
 def test_the_child_of_a_fork_leaves_the_block_of_a_pool_of_its_parent() -> None:
     check_child(
         """

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import logging
 import os
 import signal
 import stat
@@ -41,8 +40,6 @@ def main() -> int:
         executor = dromon.Executor(args.workers)
     except ValueError as error:
         parser.error(f"argument --workers: {error}")
-    # Here it is as it should be that all workers are busy while files wait for them.
-    logging.getLogger("dromon").addFilter(lambda record: "saturated" not in record.msg)
     try:
         return asyncio.run(find_duplicates(args.paths, executor))
     except KeyboardInterrupt:

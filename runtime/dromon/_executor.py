@@ -10,8 +10,10 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
+from contextlib import closing
 from functools import partial
 from logging import getLogger
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
@@ -19,14 +21,14 @@ import attrs
 
 from ._bridge import LINE_UP
 from ._call import outside_async
-from ._callables import check_sync
+from ._callables import check_sync, refuse_coroutine
 from ._cpus import usable_cpus
 from ._futures import PoolFuture
 from ._options import check_name, check_options, check_workers
 from ._pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import NoReturn
 
     from ._stalls import Stall
@@ -55,7 +57,8 @@ class Executor(ThreadPoolExecutor):
           calls that compute and calls that wait.
       thread_name_prefix (str): What the names of the threads begin with, as ``name`` for `Pool`.
       initializer (Callable[..., object] | None): Called once on each thread before its first call.
-          If it raises, all calls raise `concurrent.futures.thread.BrokenThreadPool`.
+          It cannot use the executor, which waits for it. If it raises, all calls raise
+          `concurrent.futures.thread.BrokenThreadPool`.
       initargs (tuple): Its arguments.
       stack_size, guard_size, affinity, nice, sched_policy, stall_after, on_stall: As for `Pool`.
 
@@ -92,7 +95,7 @@ class Executor(ThreadPoolExecutor):
             max_workers = min(32, usable_cpus() + 4)
         if initializer is not None:
             check_sync("initializer", initializer)
-            initializer = partial(_initialize, initializer, tuple(initargs))
+            initializer = partial(_initialize, ref(self), initializer, tuple(initargs))
         if thread_name_prefix == "":
             thread_name_prefix = f"Executor-{self._counter()}"
         self._options = check_options(
@@ -120,6 +123,7 @@ class Executor(ThreadPoolExecutor):
         Raises:
           RuntimeError: The executor was shut down, the interpreter is ending, or this process was
               forked since the executor has started.
+          SpawnError: The threads, which the first call starts, could not be started.
           concurrent.futures.thread.BrokenThreadPool: The initializer has raised.
           TypeError: ``fn`` is not callable, or asynchronous.
         """
@@ -164,8 +168,7 @@ class Executor(ThreadPoolExecutor):
         if chunksize == 1:
             return self._results(fn, calls, timeout, buffersize)
         chunks = ((chunk,) for chunk in iter(lambda: [*itertools.islice(calls, chunksize)], []))
-        lists = self._results(partial(_run_chunk, fn), chunks, timeout, buffersize)
-        return itertools.chain.from_iterable(map(_drain, lists))
+        return _drain(self._results(partial(_run_chunk, fn), chunks, timeout, buffersize))
 
     def _results(
         self,
@@ -173,7 +176,7 @@ class Executor(ThreadPoolExecutor):
         calls: Iterator[tuple[Any, ...]],
         timeout: float | None,
         buffersize: int | None,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         deadline = None if timeout is None else time.monotonic() + timeout
         futures = deque(self.submit(fn, *args) for args in itertools.islice(calls, buffersize))
         rest = iter(()) if buffersize is None else calls
@@ -189,6 +192,7 @@ class Executor(ThreadPoolExecutor):
         Raises:
           RuntimeError: It should wait, and is called on a worker of this executor.
         """
+        self._refuse_initializer()
         with self._starting:
             self._set_refusal(RuntimeError, "cannot schedule new futures after shutdown")
             pool = self._pool
@@ -208,6 +212,7 @@ class Executor(ThreadPoolExecutor):
             pool._end()
 
     def _start(self) -> Pool:
+        self._refuse_initializer()
         with self._starting:
             if self._refusal is not None or _exiting:
                 self._refuse()
@@ -224,8 +229,20 @@ class Executor(ThreadPoolExecutor):
             text = "a thread initializer failed, the thread pool is not usable anymore"
             self._set_refusal(BrokenThreadPool, text)
             raise BrokenThreadPool(text) from error.__cause__
-        _running_pools.add(pool)
+        with _exit_lock:
+            is_too_late = _exiting
+            if not is_too_late:
+                _running_pools.add(pool)
+        if is_too_late:
+            pool._close()
+            self._refuse()
         return pool
+
+    def _refuse_initializer(self) -> None:
+        """Whoever starts the executor waits for its initializers, so they cannot wait for it."""
+        initializing = getattr(_of_thread, "initializing", None)
+        if initializing is not None and initializing() is self:
+            raise RuntimeError("an initializer cannot use its own executor, which waits for it")
 
     def _set_refusal(self, kind: type[RuntimeError], text: str) -> None:
         if self._refusal is None:
@@ -252,12 +269,20 @@ class _InitializerError(Exception):
     """An initializer has raised what is the cause of this."""
 
 
-def _initialize(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+_of_thread = threading.local()
+
+
+def _initialize(
+    executor: ref[Executor], initializer: Callable[..., object], initargs: tuple[Any, ...]
+) -> None:
+    _of_thread.initializing = executor
     try:
         initializer(*initargs)
     except BaseException as error:
         logger.critical("Exception in initializer:", exc_info=True)
         raise _InitializerError from error
+    finally:
+        del _of_thread.initializing
 
 
 # ---- map -----------------------------------------------------------------------------------------
@@ -270,15 +295,36 @@ def _check_positive(argument: str, number: int) -> None:
         raise ValueError(f"{argument} must be 1 or more, not {number}")
 
 
-def _run_chunk(fn: Callable[..., RetT], chunk: list[tuple[Any, ...]]) -> list[RetT]:
-    return [fn(*args) for args in chunk]
+def _run_chunk(
+    fn: Callable[..., RetT], chunk: list[tuple[Any, ...]]
+) -> tuple[list[RetT], BaseException | None]:
+    """Run calls until one raises, and return the results, and what it raised."""
+    results: list[RetT] = []
+    try:
+        for args in chunk:
+            result: Any = fn(*args)
+            if type(result) is CoroutineType:
+                refuse_coroutine("fn", fn, result)
+            results.append(result)
+    except BaseException as error:
+        return results, error
+    return results, None
 
 
-def _drain(results: list[RetT]) -> Iterator[RetT]:
+def _drain(
+    chunks: Generator[tuple[list[RetT], BaseException | None], None, None],
+) -> Iterator[RetT]:
     """Give results without keeping those that were taken."""
-    results.reverse()
-    while results:
-        yield results.pop()
+    with closing(chunks):
+        for results, error in chunks:
+            results.reverse()
+            while results:
+                yield results.pop()
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # or its traceback, which leads here, would make a cycle
 
 
 def _take_results(
@@ -287,7 +333,7 @@ def _take_results(
     futures: deque[Future[RetT]],
     rest: Iterator[tuple[Any, ...]],
     deadline: float | None,
-) -> Iterator[RetT]:
+) -> Generator[RetT, None, None]:
     # An executor that was dropped goes on with what it has, and gets no more.
     try:
         while futures:
@@ -315,6 +361,7 @@ def _take_result(future: Future[RetT], deadline: float | None) -> RetT:
 _executors: WeakSet[Executor] = WeakSet()
 _running_pools: set[Pool] = set()  # of all executors, also of dropped ones
 _exiting = False
+_exit_lock = threading.Lock()  # so that no pool joins them unseen when _exiting is set
 
 
 def _join_ended_pools() -> None:
@@ -328,7 +375,8 @@ def _join_ended_pools() -> None:
 def _finish_all() -> None:
     """Run everything to its end, as ThreadPoolExecutor does when the interpreter ends."""
     global _exiting
-    _exiting = True
+    with _exit_lock:
+        _exiting = True
     for pool in list(_running_pools):
         pool._end()
     for pool in list(_running_pools):
@@ -337,6 +385,8 @@ def _finish_all() -> None:
 
 
 def _forget_parent() -> None:
+    global _exit_lock
+    _exit_lock = threading.Lock()
     _running_pools.clear()
     for executor in _executors:
         executor._forget_parent()

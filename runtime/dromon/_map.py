@@ -140,6 +140,7 @@ class _Map:
         self._finished: dict[int, list[Any]] = {}  # by the index of the first item
         self._next_in_order = 0
         self._ready: deque[list[Any]] = deque()
+        self.current: list[Any] = []  # results that are being handed out, the next one last
         self.done: int = 0
 
         self._cancelled = False
@@ -356,7 +357,7 @@ class _Map:
 
     @enable_ki_protection
     async def wait_for_results(self) -> bool:
-        """Wait until `take_results` has something to give; False if it will have nothing more.
+        """Wait until there are `current` results, or `take_results` has some; False if never again.
 
         A checkpoint in any case.
         """
@@ -365,14 +366,14 @@ class _Map:
         self._hungry += 1
         try:
             self._dispatch()
-            while not (self._ready or self.is_over() or self._cancelled):
+            while not (self.current or self._ready or self.is_over() or self._cancelled):
                 await self._for_results.park()
         finally:
             self._hungry -= 1
         if self._cancelled:
             await checkpoint()
             raise trio.ClosedResourceError("the block of the map was left, or the map has failed")
-        return bool(self._ready)
+        return bool(self.current or self._ready)
 
     def take_results(self) -> list[Any]:
         """The results of consecutive items."""
@@ -480,7 +481,6 @@ class MapResults(AsyncIterator[RetT], Generic[RetT]):
 
     def __init__(self, map: _Map) -> None:
         self._map = map
-        self._current: list[RetT] = []  # the next result is the last
         self._current_items = 0
 
     def __aiter__(self) -> MapResults[RetT]:
@@ -488,7 +488,7 @@ class MapResults(AsyncIterator[RetT], Generic[RetT]):
 
     @enable_ki_protection
     async def __anext__(self) -> RetT:
-        current = self._current
+        current: list[RetT] = self._map.current
         while not current:
             if not await self._map.wait_for_results():
                 raise StopAsyncIteration
@@ -529,7 +529,7 @@ class OpenMap(AbstractAsyncContextManager[MapResults[RetT]]):
         traceback: TracebackType | None,
     ) -> bool | None:
         self._map.cancel()
-        self._results._current.clear()
+        self._map.current.clear()
         return await self._nursery_manager.__aexit__(exc_type, error, traceback)
 
 

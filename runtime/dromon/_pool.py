@@ -616,8 +616,11 @@ class Pool:
     def _join(self) -> None:
         """Wait for the threads, of which all are about to end."""
         with self._joining:
-            if not self._joined:
+            if self._joined:
+                return
+            try:
                 lib.dromon_pool_join(self._core)
+            finally:  # Ctrl-C meanwhile is raised here, and they must not be joined again
                 self._joined = True
                 _open_pools.discard(self)
 
