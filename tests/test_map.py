@@ -488,7 +488,7 @@ async def test_a_worker_with_nothing_to_do_takes_from_a_chunk_that_is_held_up(
 async def test_the_items_of_a_chunk_that_proves_too_long_go_on_in_others(
     pool: dromon.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dromon._map.CHUNK_SECONDS_MOST", 0.0)
+    monkeypatch.setattr("dromon._open_map.CHUNK_SECONDS_MOST", 0.0)
     monkeypatch.setattr("dromon._map.ChunkSize", lambda _size, most: grown(50, most))
     async with pool.open_map(abs, range(200)) as results:
         assert [result async for result in results] == list(range(200))
@@ -985,3 +985,12 @@ async def test_a_bad_argument_is_named_at_the_call(
     with pytest.raises(error, match=message):
         call(**{"fn": abs, "iterable": [1], **arguments})
     assert pool.statistics().completed == 0
+
+
+async def test_a_map_that_was_entered_is_not_entered_again(pool: dromon.Pool) -> None:
+    opened = pool.open_map(int, ["7"])
+    async with opened as results:
+        assert [result async for result in results] == [7]
+    with pytest.raises(RuntimeError, match="a map can be entered once; call open_map again"):
+        async with opened:
+            pass

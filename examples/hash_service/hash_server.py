@@ -27,6 +27,7 @@ import trio
 import dromon
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
 LENGTH = struct.Struct(">Q")
@@ -73,16 +74,25 @@ async def serve(
         print(f"cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return 1
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with opening as pool, trio.open_nursery() as nursery:
-            service = HashService(pool, limit, timeout)
-            nursery.start_soon(trio.serve_listeners, service.serve, listeners)
-            for listener in listeners:
-                address, number, *_ = listener.socket.getsockname()
-                print(f"listening on {address}:{number}", flush=True)
-            await anext(signals)
-            # This ends the connections, and withdraws what they have queued.
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as watch:
+            async with opening as pool, trio.open_nursery() as nursery:
+                service = HashService(pool, limit, timeout)
+                nursery.start_soon(trio.serve_listeners, service.serve, listeners)
+                for listener in listeners:
+                    address, number, *_ = listener.socket.getsockname()
+                    print(f"listening on {address}:{number}", flush=True)
+                await anext(signals)
+                watch.start_soon(ignore_signals, signals)
+                # This ends the connections, and withdraws what they have queued.
+                nursery.cancel_scope.cancel()
+            watch.cancel_scope.cancel()
     return 0
+
+
+async def ignore_signals(signals: AsyncIterator[int]) -> None:
+    """It is ending already: a second Ctrl-C would only make that untidy."""
+    async for _ in signals:
+        pass
 
 
 class BrokenRuleError(Exception):

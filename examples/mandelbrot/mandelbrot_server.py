@@ -28,6 +28,7 @@ from starlette.staticfiles import StaticFiles
 import dromon
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from hypercorn.typing import Framework
@@ -62,12 +63,21 @@ async def serve_until_interrupted(
     listener: socket.socket, opening: AbstractAsyncContextManager[dromon.Pool]
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with opening as pool, trio.open_nursery() as nursery:
-            stop = trio.Event()
-            urls = await nursery.start(serve_map, pool, listener, stop)
-            print("listening on", *urls, flush=True)
-            await anext(signals)
-            stop.set()
+        async with trio.open_nursery() as watch:
+            async with opening as pool, trio.open_nursery() as nursery:
+                stop = trio.Event()
+                urls = await nursery.start(serve_map, pool, listener, stop)
+                print("listening on", *urls, flush=True)
+                await anext(signals)
+                stop.set()
+                watch.start_soon(cancel_on_signal, signals, nursery.cancel_scope)
+            watch.cancel_scope.cancel()
+
+
+async def cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    """Do not wait for the connections any longer if the user is in a hurry."""
+    async for _ in signals:
+        scope.cancel()
 
 
 async def serve_map(

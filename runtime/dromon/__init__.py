@@ -28,7 +28,7 @@ from ._errors import Interrupted as Interrupted  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
 from ._executor import Executor as Executor  # noqa: E402
-from ._map import MapResults as MapResults  # noqa: E402
+from ._open_map import MapResults as MapResults  # noqa: E402
 from ._pool import Pool as Pool  # noqa: E402
 from ._pool import configure_default_pool as configure_default_pool  # noqa: E402
 from ._pool import open_pool as open_pool  # noqa: E402

@@ -19,8 +19,9 @@ from ._bridge import BLOCK, REFUSE
 from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
-from ._map import Order, map_all, open_map
+from ._map import Order
 from ._native import ffi, lib
+from ._open_map import map_all, open_map
 from ._options import PoolOptions, environment_workers, open_core, takes_options
 from ._port import current_port
 from ._saturation import SaturationHook
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     import outcome
 
     from ._bridge import Port
-    from ._map import MapResults, Progress
+    from ._map import Progress
+    from ._open_map import MapResults
 
 RetT = TypeVar("RetT")
 T = TypeVar("T")
