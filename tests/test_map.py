@@ -476,7 +476,7 @@ def test_a_chunk_size_follows_the_time_that_reading_takes() -> None:
 async def test_a_worker_with_nothing_to_do_takes_from_a_chunk_that_is_held_up(
     pool: dromon.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dromon._map.ChunkSize", lambda _size, most: grown(10, most))
+    monkeypatch.setattr("dromon._open_map.ChunkSize", lambda _size, most: grown(10, most))
     gates = Gates()
     gates.open(*range(1, 10))
     async with trio.open_nursery() as nursery:
@@ -489,7 +489,7 @@ async def test_the_items_of_a_chunk_that_proves_too_long_go_on_in_others(
     pool: dromon.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dromon._open_map.CHUNK_SECONDS_MOST", 0.0)
-    monkeypatch.setattr("dromon._map.ChunkSize", lambda _size, most: grown(50, most))
+    monkeypatch.setattr("dromon._open_map.ChunkSize", lambda _size, most: grown(50, most))
     async with pool.open_map(abs, range(200)) as results:
         assert [result async for result in results] == list(range(200))
     assert pool.statistics().completed >= 200
