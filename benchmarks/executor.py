@@ -12,8 +12,6 @@ and their switches cost nothing.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
@@ -22,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
+from calls import describe_machine
 from rich.console import Console
 from rich.table import Table
 
@@ -99,14 +98,6 @@ def compare(table: Table, rounds: int, tasks: int) -> None:
                 f"{min(ratios):.2f} to {max(ratios):.2f}",
             )
         table.add_section()
-
-
-def describe_machine() -> str:
-    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
-    return (
-        f"CPython {platform.python_version()}, GIL {'on' if gil else 'off'},"
-        f" {len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}"
-    )
 
 
 def main() -> None:
