@@ -28,17 +28,28 @@ typedef struct {
   PyTypeObject *pool_type;
   PyTypeObject *worker_type;
   PyTypeObject *future_type;
+  PyTypeObject *function_type;
+  PyTypeObject *shared_buffer_type;
   PyObject *future_words[3]; /* by enum bridge_future_word */
   PyObject *interrupted;     /* the class dromon.Interrupted */
+  PyObject *loaded;          /* dict: the number of a function that travelled: the callable here */
 } bridge_state;
 
 bridge_state *bridge_state_of(PyTypeObject *defining_class);
+
+/* Of the current interpreter; NULL with an exception. */
+bridge_state *bridge_current_state(void);
+
+/* module.name(...), with arguments as for Py_BuildValue; NULL with an exception. */
+PyObject *bridge_call_python(const char *module, const char *name, const char *format, ...);
 
 extern PyType_Spec bridge_call_spec;
 extern PyType_Spec bridge_port_spec;
 extern PyType_Spec bridge_pool_spec;
 extern PyType_Spec bridge_worker_spec;
 extern PyType_Spec bridge_future_spec;
+extern PyType_Spec bridge_function_spec;
+extern PyType_Spec bridge_shared_buffer_spec;
 
 /* A completion port, the two words by which its event loop hears how an abort went, and the loop's own
  * handle, for those who want to call into it. */
@@ -53,6 +64,7 @@ typedef struct {
 } PortObject;
 
 typedef struct CallObject CallObject;
+struct errand;
 
 /* A counted reference to a core pool, and the calls that wait there: see waiting.c. */
 typedef struct {
@@ -61,6 +73,8 @@ typedef struct {
   CallObject *oldest_waiting;
   CallObject *newest_waiting;
   Py_ssize_t waiting_count;
+  PortObject *delivery; /* NULL, or: its workers are isolated, and this gets calls with a future */
+  PyObject *variables;  /* and this tuple of context variables travels */
 } PoolObject;
 
 /* The state of a concurrent.futures.Future; see future.c. */
@@ -69,6 +83,7 @@ typedef struct {
   PyObject *progress;                        /* a str, the standard library's word for it */
   PyObject *condition, *waiters, *callbacks; /* NULL until somebody asks */
   PyObject *result, *exception;              /* NULL: None */
+  CallObject *call; /* that runs in another interpreter, until it has ended; or NULL */
 } FutureObject;
 
 typedef struct WorkerObject WorkerObject;
@@ -125,6 +140,7 @@ struct CallObject {
   CallObject *waits_before; /* the next newer one there */
   CallObject *waits_after;
   PyObject *weak_references; /* to it, of limiters that keep their borrowers so */
+  struct errand *errand;     /* if it runs in another interpreter: see isolated.h */
 };
 
 CallObject *bridge_call_of(dromon_task *task);
@@ -140,6 +156,11 @@ CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortOb
                                    PyObject *waiter, int (*fn)(void *), void *arg,
                                    PyObject *kept_alive, enum bridge_on_abort on_abort);
 
+/* The same, of a function that will run in another interpreter, in a context of its own. */
+CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
+                                     PyObject *waiter, PyObject *function, PyObject *arguments,
+                                     enum bridge_on_abort on_abort);
+
 /* The same, of nothing: `waiter` is all there is to it, and nobody waits. */
 CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *waiter);
 
@@ -150,14 +171,27 @@ int bridge_check_function(PyObject *function);
  * worker's own name. */
 PyObject *bridge_call_thread_name(CallObject *call);
 
+/* The same as the system shows it, cut to 15 bytes. Returns whether it has one. */
+bool bridge_call_short_name(CallObject *call, char name[16]);
+
 /* Lets go of what the call needed to run. */
 void bridge_call_clear_inputs(CallObject *call);
+
+/* PyErr_GetRaisedException, for all versions. */
+PyObject *bridge_take_raised_exception(void);
+
+/* What a function returned that turns out to be asynchronous: closes it, and returns NULL with an
+ * exception. Steals the reference to the coroutine. */
+PyObject *bridge_refuse_coroutine(PyObject *function, PyObject *coroutine);
 
 /* Runs it on the calling thread, which is the worker's, within `batch`, and lets go of everything but its outcome. */
 void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch);
 
 /* Tells of an exception that nobody will get. */
 void bridge_call_report(CallObject *call);
+
+/* Takes the call back, if no worker has started it. */
+bool bridge_call_withdraw(CallObject *call);
 
 /* Lets go of its outcome. */
 void bridge_call_discard(CallObject *call);
@@ -217,7 +251,7 @@ FutureObject *bridge_future_new(bridge_state *state, PyTypeObject *type);
 /* Makes it run. False: it was cancelled. */
 bool bridge_future_begin(bridge_state *state, FutureObject *future);
 
-/* Gives it one of the two, of which the other is NULL. */
+/* Gives it one of the two, of which the other is NULL, and lets go of its call. */
 void bridge_future_finish(bridge_state *state, FutureObject *future, PyObject *value,
                           PyObject *error);
 
@@ -230,6 +264,18 @@ struct WorkerObject {
   unsigned long ident;         /* threading.get_ident() there */
   CallObject *call;            /* that it runs, borrowed; changed with the worker locked */
 };
+
+/* The Worker of the calling thread, whose thread state that is; NULL with an exception. */
+WorkerObject *bridge_worker_new(PyThreadState *thread_state);
+
+/* Lets it enter: 0, or a negative errno. */
+int bridge_worker_call_enter(PyObject *enter, WorkerObject *worker, unsigned index);
+
+/* Ends the thread state. */
+void bridge_worker_leave(PyThreadState *thread_state);
+
+/* Runs a call of the interpreter that is attached. */
+void bridge_run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call);
 
 /* How the core's workers run calls. Their `ops_arg` is the pointer in what bridge_entrance_new gives. */
 extern const dromon_ops bridge_worker_ops;

@@ -1,6 +1,8 @@
 /* call.c - `Call`: one submitted call; see bridge.h for who owns which field when. */
 #include "bridge.h"
 
+#include "isolated.h"
+
 #include <stddef.h>
 #include <structmember.h>
 
@@ -33,6 +35,7 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   call->deferred = false;
   call->waits = false;
   call->weak_references = NULL;
+  call->errand = NULL;
   return call;
 }
 
@@ -48,6 +51,20 @@ CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *p
     return NULL;
   dromon_task_init(&call->native.task);
   PyObject_GC_Track(call);
+  return call;
+}
+
+CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
+                                     PyObject *waiter, PyObject *function, PyObject *arguments,
+                                     enum bridge_on_abort on_abort) {
+  CallObject *call = new_call(state, pool, port, waiter, function, arguments, NULL, on_abort);
+  if (call == NULL)
+    return NULL;
+  dromon_task_init(&call->native.task);
+  PyObject_GC_Track(call);
+  call->errand = bridge_errand_new(state, call);
+  if (call->errand == NULL)
+    Py_CLEAR(call);
   return call;
 }
 
@@ -143,8 +160,7 @@ static size_t append_str(char name[16], size_t length, PyObject *str) {
   return length;
 }
 
-/* The same as the system shows it, cut to 15 bytes. Returns whether it has one. */
-static bool short_name(CallObject *call, char name[16]) {
+bool bridge_call_short_name(CallObject *call, char name[16]) {
   if (call->name == NULL)
     return false;
   size_t length = append_str(name, 0, call->name);
@@ -156,7 +172,7 @@ static bool short_name(CallObject *call, char name[16]) {
 /* ---- Outcomes ------------------------------------------------------------------------------- */
 
 #if PY_VERSION_HEX < 0x030C0000
-static PyObject *take_raised_exception(void) {
+PyObject *bridge_take_raised_exception(void) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
@@ -172,7 +188,10 @@ static void raise_again(PyObject *error) {
   PyErr_Restore(Py_NewRef(Py_TYPE(error)), error, PyException_GetTraceback(error));
 }
 #else
-#define take_raised_exception PyErr_GetRaisedException
+PyObject *bridge_take_raised_exception(void) {
+  return PyErr_GetRaisedException();
+}
+
 #define raise_again PyErr_SetRaisedException
 #endif
 
@@ -180,10 +199,11 @@ void bridge_call_clear_inputs(CallObject *call) {
   Py_CLEAR(call->function);
   Py_CLEAR(call->arguments);
   Py_CLEAR(call->context);
+  if (call->errand != NULL)
+    bridge_errand_clear_inputs(call->errand);
 }
 
-/* What a function returned that turns out to be asynchronous: an exception in its place, as trio. */
-static PyObject *refuse_coroutine(PyObject *function, PyObject *coroutine) {
+PyObject *bridge_refuse_coroutine(PyObject *function, PyObject *coroutine) {
   /* Closed, so that Python does not warn that it was never awaited. */
   PyObject *closed = PyObject_CallMethod(coroutine, "close", NULL);
   Py_DECREF(coroutine);
@@ -197,7 +217,7 @@ static PyObject *refuse_coroutine(PyObject *function, PyObject *coroutine) {
 /* Calls its function, in its context. */
 static PyObject *call_function(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
   char name[16];
-  bool has_name = short_name(call, name);
+  bool has_name = bridge_call_short_name(call, name);
   bridge_call_begin(call, worker);
   dromon_batch_enter_task(batch, has_name ? name : NULL);
   PyObject *value = PyObject_Call(call->function, call->arguments, NULL);
@@ -235,14 +255,14 @@ void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch
   if (PyContext_Enter(call->context) == 0) {
     value = call_function(call, worker, batch);
     if (value != NULL && PyCoro_CheckExact(value))
-      value = refuse_coroutine(call->function, value);
+      value = bridge_refuse_coroutine(call->function, value);
     if (value == NULL)
-      call->error = take_raised_exception();
+      call->error = bridge_take_raised_exception();
     if (call->error != NULL && call->interrupts > 0)
       clear_interrupted_frames(call);
     PyContext_Exit(call->context); /* cannot fail: it is the one that we entered */
   } else {
-    call->error = take_raised_exception();
+    call->error = bridge_take_raised_exception();
   }
   call->value = value;
   /* Before anybody is told: who gets the result finds the arguments released. */
@@ -266,17 +286,17 @@ void bridge_call_discard(CallObject *call) {
 
 /* ---- The type ------------------------------------------------------------------------------- */
 
-/* Takes the call back, if no worker has started it. */
-static bool withdraw(CallObject *call) {
+bool bridge_call_withdraw(CallObject *call) {
   int withdrawn = dromon_pool_withdraw(call->pool->pool, &call->native.task);
   if (withdrawn < 0)
     return false;
   bridge_waiting_remove(call);
   bridge_call_clear_inputs(call); /* no worker looks at them any more */
+  call->port->waiting -= !call->abandoned;
   call->abandoned = true;
   Py_CLEAR(call->waiter);
   Py_CLEAR(call->limiter);
-  call->port->waiting--;
+  Py_CLEAR(call->future);
   if (withdrawn == 1)
     Py_DECREF(call); /* the queue's reference */
   return true;
@@ -291,6 +311,8 @@ static PyObject *call_submit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   self->port->waiting++; /* for the port's own thread, which this is: nobody has looked yet */
   if (!self->native.task.native)
     bridge_waiting_add(self);
+  if (self->errand != NULL)
+    self->errand->has_name = bridge_call_short_name(self, self->errand->name);
   if (dromon_pool_submit(self->pool->pool, &self->native.task) == 0)
     Py_RETURN_TRUE;
   bridge_waiting_remove(self);
@@ -308,20 +330,34 @@ PyDoc_STRVAR(
     "delivered without a waiter then, and without outcome), as it was made. Returns one of\n"
     "the two values that its Port was made with.");
 
+/* Interrupts it: at once, or in the background if that may take a switch interval. */
+static int interrupt(CallObject *call) {
+  if (call->errand == NULL) {
+    bridge_call_interrupt(call);
+    return 0;
+  }
+  bridge_errand_note_interrupt(call->errand);
+  PyObject *started = bridge_call_python("dromon._interruption", "raise_soon", "O", call);
+  Py_XDECREF(started);
+  return started == NULL ? -1 : 0;
+}
+
 static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
   PortObject *port = self->port;
-  if (withdraw(self))
+  if (bridge_call_withdraw(self))
     return Py_NewRef(port->abort_succeeded);
   bool again =
       self->raise_cancel != NULL; /* after a visit the task waits, and is cancelled, anew */
   if (!again)
     self->raise_cancel = Py_NewRef(raise_cancel);
+  if (self->errand != NULL) /* relaxed: a flag, which orders nothing */
+    atomic_store_explicit(&self->errand->cancelled, true, memory_order_relaxed);
   if (self->on_abort == BRIDGE_ABANDON && bridge_call_abandon(self)) {
     Py_CLEAR(self->waiter);
     return Py_NewRef(port->abort_succeeded);
   }
-  if (self->on_abort == BRIDGE_INTERRUPT && !again)
-    bridge_call_interrupt(self);
+  if (self->on_abort == BRIDGE_INTERRUPT && !again && interrupt(self) < 0)
+    return NULL;
   return Py_NewRef(port->abort_failed);
 }
 
@@ -329,7 +365,42 @@ PyDoc_STRVAR(interrupt_doc, "interrupt($self, /)\n--\n\n"
                             "Raise Interrupted in the call, if it runs; see interrupt.c.");
 
 static PyObject *call_interrupt(CallObject *self, PyObject *Py_UNUSED(ignored)) {
-  bridge_call_interrupt(self);
+  if (interrupt(self) < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(raise_interrupt_doc,
+             "raise_interrupt($self, /)\n--\n\n"
+             "Raise what interrupt() has asked for, if the call runs in another interpreter.\n\n"
+             "Waits until that lets its GIL go: not for the thread of an event loop.");
+
+static PyObject *call_raise_interrupt(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  bridge_errand_interrupt(self);
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(retire_doc, "retire($self, /)\n--\n\n"
+                         "Let a new worker take the place of the one that runs the call in another "
+                         "interpreter.\n\n"
+                         "Returns 0 or, if that could not be, an errno.");
+
+static PyObject *call_retire(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  return PyLong_FromLong(self->errand == NULL ? 0 : -bridge_errand_retire(self));
+}
+
+PyDoc_STRVAR(answer_doc, "answer($self, by, object, /)\n--\n\n"
+                         "Answer what the call asked from another interpreter: by VALUE, by ERROR "
+                         "with an exception,\nor by CANCELLED.");
+
+static PyObject *call_answer(CallObject *self, PyObject *args) {
+  int by;
+  PyObject *object;
+  if (!PyArg_ParseTuple(args, "iO:answer", &by, &object))
+    return NULL;
+  bridge_state *state = bridge_state_of(Py_TYPE(self));
+  if (bridge_errand_answer(state, self->errand, (enum answer)by, object) < 0)
+    return NULL;
   Py_RETURN_NONE;
 }
 
@@ -404,14 +475,26 @@ static void raise_cancelled(CallObject *call, PyObject *interrupted) {
     raise_again(interrupted);
     return;
   }
-  PyObject *cancelled = take_raised_exception();
+  PyObject *cancelled = bridge_take_raised_exception();
   PyException_SetCause(cancelled, interrupted);
   raise_again(cancelled);
+}
+
+/* Whether it is an interrupt, or the Interrupted of check_cancelled in another interpreter. */
+static bool was_interrupted(CallObject *call, PyObject *error) {
+  if (call->errand == NULL)
+    return bridge_call_was_interrupted(call, error);
+  return PyErr_GivenExceptionMatches(error, bridge_state_of(Py_TYPE(call))->interrupted);
 }
 
 static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   if (self->native.task.native)
     return unwrap_status(self->native.status);
+  bridge_state *state = bridge_state_of(Py_TYPE(self));
+  if (self->errand != NULL && self->errand->asks)
+    return bridge_errand_question(state, self);
+  if (self->errand != NULL && self->errand->has_outcome)
+    self->value = bridge_errand_outcome(state, self->errand, &self->error);
   /* The outcome is moved out: an exception whose traceback leads to a frame that holds this call
    * would otherwise be a reference cycle. */
   PyObject *value = self->value;
@@ -422,7 +505,7 @@ static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
       PyErr_SetString(PyExc_RuntimeError, "the call has no outcome");
     return value;
   }
-  if (self->raise_cancel != NULL && bridge_call_was_interrupted(self, error))
+  if (self->raise_cancel != NULL && was_interrupted(self, error))
     raise_cancelled(self, error);
   else
     raise_again(error);
@@ -477,6 +560,8 @@ static void call_dealloc(CallObject *self) {
   /* Not in call_clear: abort and the worker rely on them. */
   Py_XDECREF(self->pool);
   Py_XDECREF(self->port);
+  if (self->errand != NULL)
+    bridge_errand_free(self->errand);
   PyObject_GC_Del(self);
   Py_DECREF(type);
 }
@@ -484,9 +569,17 @@ static void call_dealloc(CallObject *self) {
 #define METHOD(name, flags) {#name, (PyCFunction)call_##name, flags, name##_doc}
 
 static PyMethodDef call_methods[] = {
-    METHOD(abandon, METH_NOARGS), METHOD(abort, METH_O),       METHOD(interrupt, METH_NOARGS),
-    METHOD(leave, METH_NOARGS),   METHOD(submit, METH_NOARGS), METHOD(unwrap, METH_NOARGS),
-    METHOD(visit, METH_NOARGS),   {NULL, NULL, 0, NULL},
+    METHOD(raise_interrupt, METH_NOARGS),
+    METHOD(retire, METH_NOARGS),
+    METHOD(answer, METH_VARARGS),
+    METHOD(abandon, METH_NOARGS),
+    METHOD(abort, METH_O),
+    METHOD(interrupt, METH_NOARGS),
+    METHOD(leave, METH_NOARGS),
+    METHOD(submit, METH_NOARGS),
+    METHOD(unwrap, METH_NOARGS),
+    METHOD(visit, METH_NOARGS),
+    {NULL, NULL, 0, NULL},
 };
 
 static PyObject *get_thread_name(CallObject *self, void *Py_UNUSED(closure)) {
@@ -506,7 +599,15 @@ static int set_thread_name(CallObject *self, PyObject *name, void *Py_UNUSED(clo
   return 0;
 }
 
+static PyObject *get_asks(CallObject *self, void *Py_UNUSED(closure)) {
+  /* Relaxed: it came with the post. */
+  return PyBool_FromLong(self->errand != NULL &&
+                         atomic_load_explicit(&self->errand->asks, memory_order_relaxed));
+}
+
 static PyGetSetDef call_properties[] = {
+    {"asks", (getter)get_asks, NULL,
+     "Whether it has not ended, but asks its submitter something: unwrap() gives what.", NULL},
     {"thread_name", (getter)get_thread_name, (setter)set_thread_name,
      "What its thread is called while it runs; None: as always.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

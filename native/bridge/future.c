@@ -66,6 +66,7 @@ bool bridge_future_begin(bridge_state *state, FutureObject *future) {
 
 void bridge_future_finish(bridge_state *state, FutureObject *future, PyObject *value,
                           PyObject *error) {
+  Py_CLEAR(future->call);
   if (change(future, word(state, BRIDGE_FUTURE_RUNNING), word(state, BRIDGE_FUTURE_FINISHED), value,
              error))
     return;
@@ -173,8 +174,26 @@ static PyObject *future_result(FutureObject *self, PyTypeObject *defining_class,
   return result;
 }
 
+PyDoc_STRVAR(withdraw_doc, "withdraw($self, /)\n--\n\n"
+                           "Take back the call, which was to run in another interpreter, if no "
+                           "worker has begun it.");
+
+static PyObject *future_withdraw(FutureObject *self, PyObject *Py_UNUSED(ignored)) {
+  CallObject *call = self->call;
+  if (call == NULL || !bridge_call_withdraw(call))
+    Py_RETURN_FALSE;
+  Py_CLEAR(self->call);
+  Py_RETURN_TRUE;
+}
+
+static PyObject *get_call_runs(FutureObject *self, void *Py_UNUSED(closure)) {
+  return PyBool_FromLong(self->call != NULL &&
+                         dromon_task_read_state(&self->call->native.task) == DROMON_TASK_RUNNING);
+}
+
 static int future_traverse(FutureObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(self->call);
   Py_VISIT(self->condition);
   Py_VISIT(self->result);
   Py_VISIT(self->exception);
@@ -184,6 +203,7 @@ static int future_traverse(FutureObject *self, visitproc visit, void *arg) {
 }
 
 static int future_clear(FutureObject *self) {
+  Py_CLEAR(self->call);
   Py_CLEAR(self->condition);
   Py_CLEAR(self->result);
   Py_CLEAR(self->exception);
@@ -204,12 +224,15 @@ static void future_dealloc(FutureObject *self) {
 static PyMethodDef future_methods[] = {
     {"result", (PyCFunction)(void (*)(void))future_result,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, result_doc},
+    {"withdraw", (PyCFunction)future_withdraw, METH_NOARGS, withdraw_doc},
     {NULL, NULL, 0, NULL},
 };
 
 #define OFFSET(field) (void *)offsetof(FutureObject, field)
 
 static PyGetSetDef future_properties[] = {
+    {"call_runs", (getter)get_call_runs, NULL,
+     "Whether its call runs in another interpreter at the moment.", NULL},
     {"_condition", (getter)get_condition, (setter)set_field, NULL, OFFSET(condition)},
     {"_waiters", (getter)get_waiters, (setter)set_field, NULL, OFFSET(waiters)},
     {"_done_callbacks", (getter)get_callbacks, (setter)set_field, NULL, OFFSET(callbacks)},

@@ -1,6 +1,10 @@
 /* module.c - the module `dromon._bridge`; see bridge.h. */
 #include "bridge.h"
 
+#include "isolated.h"
+
+#include <stdarg.h>
+
 PyDoc_STRVAR(worker_table_doc,
              "worker_table(enter, /)\n--\n\n"
              "Return the addresses for dromon_pool_config's `ops` and `ops_arg`, and what has to\n"
@@ -45,7 +49,69 @@ static PyObject *current_call(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
   return Py_NewRef(call == NULL ? Py_None : (PyObject *)call);
 }
 
+PyDoc_STRVAR(
+    isolated_table_doc,
+    "isolated_table(enter, name, settings, initializer, tasks_most, /)\n--\n\n"
+    "As worker_table(), for workers with an interpreter of their own; the third object has "
+    "to live\nas long as the pool.\n\n"
+    "`enter` has a method fail(index, error) for what the initializer, a Function or None,\n"
+    "raised. `settings` is for dromon._isolated. After `tasks_most` calls, unless 0, an\n"
+    "interpreter is replaced.");
+
+static PyObject *isolated_table(PyObject *Py_UNUSED(module), PyObject *args) {
+  PyObject *enter, *name, *settings, *initializer;
+  unsigned long long tasks_most;
+  if (!PyArg_ParseTuple(args, "OUSOK:isolated_table", &enter, &name, &settings, &initializer,
+                        &tasks_most))
+    return NULL;
+  PyObject *isolation = bridge_isolation_new(enter, name, settings, initializer, tasks_most);
+  if (isolation == NULL)
+    return NULL;
+  return Py_BuildValue("(NNN)", PyLong_FromVoidPtr((void *)(uintptr_t)&bridge_isolated_ops),
+                       PyLong_FromVoidPtr(PyCapsule_GetPointer(isolation, NULL)), isolation);
+}
+
+PyDoc_STRVAR(ask_doc, "ask(function, arguments, is_async, /)\n--\n\n"
+                      "For a call in an isolated worker: have function(*arguments) run in trio.");
+
+static PyObject *ask(PyObject *Py_UNUSED(module), PyObject *args) {
+  PyObject *function, *arguments;
+  int is_async;
+  if (!PyArg_ParseTuple(args, "OO!p:ask", &function, &PyTuple_Type, &arguments, &is_async))
+    return NULL;
+  return bridge_ask(function, arguments, is_async);
+}
+
+PyDoc_STRVAR(is_cancelled_doc, "is_cancelled()\n--\n\n"
+                               "For a call in an isolated worker: whether the task that waits for "
+                               "it was cancelled.");
+
+static PyObject *is_cancelled(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  return bridge_is_cancelled();
+}
+
+PyDoc_STRVAR(end_isolates_doc, "end_isolates()\n--\n\n"
+                               "End all interpreters of isolated workers: the process ends.");
+
+static PyObject *end_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  bridge_isolates_end();
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(forget_isolates_doc, "forget_isolates()\n--\n\n"
+                                  "In the child of a fork: the interpreters are the parent's.");
+
+static PyObject *forget_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  bridge_isolates_forget();
+  Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
+    {"ask", ask, METH_VARARGS, ask_doc},
+    {"end_isolates", end_isolates, METH_NOARGS, end_isolates_doc},
+    {"forget_isolates", forget_isolates, METH_NOARGS, forget_isolates_doc},
+    {"is_cancelled", is_cancelled, METH_NOARGS, is_cancelled_doc},
+    {"isolated_table", isolated_table, METH_VARARGS, isolated_table_doc},
     {"current_call", current_call, METH_NOARGS, current_call_doc},
     {"saturation_hook", saturation_hook, METH_O, saturation_hook_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
@@ -80,6 +146,9 @@ static int module_exec(PyObject *module) {
       PyModule_AddIntConstant(module, "LINE_UP", BRIDGE_LINE_UP) < 0 ||
       PyModule_AddIntConstant(module, "BLOCK", BRIDGE_BLOCK) < 0 ||
       PyModule_AddIntConstant(module, "REFUSE", BRIDGE_REFUSE) < 0 ||
+      PyModule_AddIntConstant(module, "VALUE", ANSWER_VALUE) < 0 ||
+      PyModule_AddIntConstant(module, "ERROR", ANSWER_ERROR) < 0 ||
+      PyModule_AddIntConstant(module, "CANCELLED", ANSWER_CANCELLED) < 0 ||
       add_interrupted(module, state) < 0)
     return -1;
   if (add_type(module, &bridge_call_spec, &state->call_type) < 0 ||
@@ -87,7 +156,12 @@ static int module_exec(PyObject *module) {
       add_type(module, &bridge_pool_spec, &state->pool_type) < 0 ||
       add_type(module, &bridge_worker_spec, &state->worker_type) < 0 ||
       add_type(module, &bridge_future_spec, &state->future_type) < 0 ||
+      add_type(module, &bridge_function_spec, &state->function_type) < 0 ||
+      add_type(module, &bridge_shared_buffer_spec, &state->shared_buffer_type) < 0 ||
       bridge_future_words_init(state) < 0)
+    return -1;
+  state->loaded = PyDict_New();
+  if (state->loaded == NULL)
     return -1;
   return 0;
 }
@@ -99,6 +173,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   Py_VISIT(state->pool_type);
   Py_VISIT(state->worker_type);
   Py_VISIT(state->future_type);
+  Py_VISIT(state->function_type);
+  Py_VISIT(state->shared_buffer_type);
+  Py_VISIT(state->loaded);
   Py_VISIT(state->interrupted);
   return 0;
 }
@@ -110,6 +187,9 @@ static int module_clear(PyObject *module) {
   Py_CLEAR(state->pool_type);
   Py_CLEAR(state->worker_type);
   Py_CLEAR(state->future_type);
+  Py_CLEAR(state->function_type);
+  Py_CLEAR(state->shared_buffer_type);
+  Py_CLEAR(state->loaded);
   for (int i = 0; i < BRIDGE_FUTURE_WORDS; i++)
     Py_CLEAR(state->future_words[i]);
   Py_CLEAR(state->interrupted);
@@ -145,6 +225,37 @@ static PyModuleDef module_def = {
 
 bridge_state *bridge_state_of(PyTypeObject *defining_class) {
   return PyType_GetModuleState(defining_class);
+}
+
+bridge_state *bridge_current_state(void) {
+  PyObject *module = PyImport_ImportModule("dromon._bridge");
+  if (module == NULL)
+    return NULL;
+  bridge_state *state = PyModule_GetState(module);
+  Py_DECREF(module); /* it lives as long as its interpreter */
+  return state;
+}
+
+PyObject *bridge_call_python(const char *module, const char *name, const char *format, ...) {
+  PyObject *imported = PyImport_ImportModule(module);
+  PyObject *function = imported == NULL ? NULL : PyObject_GetAttrString(imported, name);
+  PyObject *arguments = NULL, *result = NULL;
+  if (function != NULL && format == NULL) {
+    arguments = PyTuple_New(0);
+  } else if (function != NULL) {
+    va_list values;
+    va_start(values, format);
+    arguments = Py_VaBuildValue(format, values);
+    va_end(values);
+    if (arguments != NULL && !PyTuple_Check(arguments))
+      arguments = Py_BuildValue("(N)", arguments);
+  }
+  if (arguments != NULL)
+    result = PyObject_Call(function, arguments, NULL);
+  Py_XDECREF(arguments);
+  Py_XDECREF(function);
+  Py_XDECREF(imported);
+  return result;
 }
 
 PyMODINIT_FUNC PyInit__bridge(void);

@@ -1,11 +1,19 @@
 /* pool.c - `Pool`: a counted reference to a core pool, through which calls are submitted. */
 #include "bridge.h"
 
+#include "isolated.h"
+
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"", NULL};
-  PyObject *address;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Pool", names, &PyLong_Type, &address))
+  static char *names[] = {"", "delivery", "variables", NULL};
+  PyObject *address, *delivery = Py_None, *variables = NULL;
+  PyTypeObject *port_type = ((bridge_state *)PyType_GetModuleState(type))->port_type;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|OO!:Pool", names, &PyLong_Type, &address,
+                                   &delivery, &PyTuple_Type, &variables))
     return NULL;
+  if (delivery != Py_None && !Py_IS_TYPE(delivery, port_type)) {
+    PyErr_SetString(PyExc_TypeError, "delivery must be a Port or None");
+    return NULL;
+  }
   dromon_pool *pool = PyLong_AsVoidPtr(address);
   if (pool == NULL) {
     if (!PyErr_Occurred())
@@ -17,6 +25,9 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     return NULL;
   dromon_pool_ref(pool);
   self->pool = pool;
+  if (delivery != Py_None)
+    self->delivery = (PortObject *)Py_NewRef(delivery);
+  self->variables = Py_XNewRef(variables);
   return (PyObject *)self;
 }
 
@@ -78,8 +89,11 @@ static PyObject *pool_call(PoolObject *self, PyTypeObject *defining_class, PyObj
   long on_abort = PyLong_AsLong(args[4]);
   if (PyErr_Occurred() || bridge_check_function(args[2]) < 0)
     return NULL;
-  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, (PortObject *)args[0],
-                                     args[1], args[2], args[3], (enum bridge_on_abort)on_abort);
+  CallObject *(*new_call)(bridge_state *, PoolObject *, PortObject *, PyObject *, PyObject *,
+                          PyObject *, enum bridge_on_abort) =
+      self->delivery == NULL ? bridge_call_new : bridge_isolated_call_new;
+  CallObject *call = new_call(bridge_state_of(defining_class), self, (PortObject *)args[0], args[1],
+                              args[2], args[3], (enum bridge_on_abort)on_abort);
   if (call != NULL && give_name(call, args[5], args[1]) < 0)
     Py_CLEAR(call);
   return (PyObject *)call;
@@ -203,7 +217,10 @@ static PyObject *pool_future(PoolObject *self, PyTypeObject *defining_class, PyO
   long if_full = PyLong_AsLong(args[3]);
   if (PyErr_Occurred())
     return NULL;
-  CallObject *call = bridge_call_new(state, self, NULL, NULL, args[1], args[2], BRIDGE_WAIT);
+  CallObject *call = self->delivery == NULL
+                         ? bridge_call_new(state, self, NULL, NULL, args[1], args[2], BRIDGE_WAIT)
+                         : bridge_isolated_call_new(state, self, self->delivery, NULL, args[1],
+                                                    args[2], BRIDGE_WAIT);
   if (call == NULL)
     return NULL;
   FutureObject *future = bridge_future_new(state, (PyTypeObject *)args[0]);
@@ -212,6 +229,10 @@ static PyObject *pool_future(PoolObject *self, PyTypeObject *defining_class, PyO
     return NULL;
   }
   call->future = (FutureObject *)Py_NewRef((PyObject *)future);
+  if (call->errand != NULL) {
+    future->call = (CallObject *)Py_NewRef((PyObject *)call);
+    call->abandoned = true; /* the port need not count it */
+  }
   Py_INCREF(call); /* the queue's */
   bridge_waiting_add(call);
   int result = submit(self, call, if_full);
@@ -222,6 +243,7 @@ static PyObject *pool_future(PoolObject *self, PyTypeObject *defining_class, PyO
   Py_DECREF(call);
   if (result == 0)
     return (PyObject *)future;
+  Py_CLEAR(future->call);
   Py_DECREF(future);
   if (result == -EINTR)
     return NULL;
@@ -259,12 +281,16 @@ static PyObject *pool_closed(PoolObject *self, void *Py_UNUSED(closure)) {
 
 static int pool_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(((PoolObject *)self)->delivery);
+  Py_VISIT(((PoolObject *)self)->variables);
   return 0;
 }
 
 static void pool_dealloc(PoolObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
+  Py_XDECREF(self->delivery);
+  Py_XDECREF(self->variables);
   dromon_pool_unref(self->pool);
   type->tp_free((PyObject *)self);
   Py_DECREF(type);
@@ -290,7 +316,11 @@ static PyGetSetDef pool_getset[] = {
 };
 
 static PyType_Slot pool_slots[] = {
-    {Py_tp_doc, "Pool(address, /)\n--\n\nSubmits calls to the core pool at `address`."},
+    {Py_tp_doc,
+     "Pool(address, /, delivery=None, variables=())\n--\n\n"
+     "Submits calls to the core pool at `address`.\n\n"
+     "With `delivery`, a Port, its workers are isolated: calls with a future come out of "
+     "that, and the\nvalues of these context variables travel with each call."},
     {Py_tp_new, pool_new},
     {Py_tp_methods, pool_methods},
     {Py_tp_getset, pool_getset},

@@ -1,6 +1,8 @@
 /* port.c - `Port`: where an event loop gets its finished calls. For the thread of that loop. */
 #include "bridge.h"
 
+#include "isolated.h"
+
 #include <stddef.h>
 #include <structmember.h>
 
@@ -40,6 +42,29 @@ static PyObject *port_fileno(PortObject *self, PyObject *Py_UNUSED(ignored)) {
   return PyLong_FromLong(dromon_port_fd(self->port));
 }
 
+/* Whether a call from the port has not ended, but asks something: no reference comes with it. */
+static bool asks(const CallObject *call) {
+  /* Relaxed: it came with the post. */
+  return call->errand != NULL && atomic_load_explicit(&call->errand->asks, memory_order_relaxed);
+}
+
+/* The next call that was taken out of the port: a new reference, or NULL. */
+static CallObject *next_taken(PortObject *port) {
+  dromon_task *task = port->taken;
+  if (task == NULL)
+    return NULL;
+  CallObject *call = bridge_call_of(task);
+  port->taken = task->next;
+  if (asks(call))
+    return (CallObject *)Py_NewRef((PyObject *)call);
+  port->waiting -= !call->abandoned;
+  if (call->errand != NULL)
+    bridge_waiting_remove(call);
+  if (task->native || call->errand != NULL)
+    bridge_call_clear_inputs(call); /* which the worker could not let go of */
+  return call;                      /* with the port's reference */
+}
+
 PyDoc_STRVAR(take_doc, "take($self, most, /)\n--\n\n"
                        "Return a list of `most` finished calls at most, oldest first.\n\n"
                        "If it is that long there may be more, and fileno() need not be readable.");
@@ -53,20 +78,50 @@ static PyObject *port_take(PortObject *self, PyObject *argument) {
     return NULL;
   if (self->taken == NULL)
     self->taken = dromon_port_take(self->port);
-  while (self->taken != NULL && PyList_GET_SIZE(calls) < most) {
-    dromon_task *task = self->taken;
-    CallObject *call = bridge_call_of(task);
-    if (PyList_Append(calls, (PyObject *)call) < 0) {
+  CallObject *call;
+  while (PyList_GET_SIZE(calls) < most && (call = next_taken(self)) != NULL) {
+    int result = PyList_Append(calls, (PyObject *)call);
+    Py_DECREF(call);
+    if (result < 0) {
       Py_DECREF(calls); /* what it holds is lost with the memory that there was none of */
       return NULL;
     }
-    self->taken = task->next;
-    self->waiting -= !call->abandoned;
-    if (task->native)
-      bridge_call_clear_inputs(call); /* a C function could not let go of them itself */
-    Py_DECREF(call);                  /* the port's reference */
   }
   return calls;
+}
+
+/* Gives the outcome of a call that ran in another interpreter to its future. */
+static void fulfil(bridge_state *state, CallObject *call) {
+  FutureObject *future = call->future;
+  if (future == NULL || !call->errand->has_outcome)
+    return; /* it was withdrawn */
+  call->future = NULL;
+  PyObject *error, *value = bridge_errand_outcome(state, call->errand, &error);
+  if (bridge_future_begin(state, future))
+    bridge_future_finish(state, future, value, error);
+  Py_XDECREF(value);
+  Py_XDECREF(error);
+  Py_DECREF(future);
+}
+
+PyDoc_STRVAR(fulfil_doc, "fulfil($self, most, /)\n--\n\n"
+                         "Take `most` finished calls at most, and give their outcomes to their "
+                         "futures.\n\nReturn how many there were.");
+
+static PyObject *port_fulfil(PortObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
+  Py_ssize_t most = nargs == 1 ? PyLong_AsSsize_t(args[0]) : 0;
+  if (most == -1 && PyErr_Occurred())
+    return NULL;
+  bridge_state *state = bridge_state_of(defining_class);
+  Py_ssize_t count = 0;
+  if (self->taken == NULL)
+    self->taken = dromon_port_take(self->port);
+  for (CallObject *call; count < most && (call = next_taken(self)) != NULL; count++) {
+    fulfil(state, call);
+    Py_DECREF(call);
+  }
+  return PyLong_FromSsize_t(count);
 }
 
 PyDoc_STRVAR(post_doc, "post($self, callback, /)\n--\n\n"
@@ -92,7 +147,13 @@ static PyObject *port_post(PortObject *self, PyTypeObject *defining_class, PyObj
 static void drop_all(dromon_task *task) {
   while (task != NULL) {
     dromon_task *next = task->next;
-    Py_DECREF(bridge_call_of(task));
+    CallObject *call = bridge_call_of(task);
+    if (asks(call)) {
+      atomic_store_explicit(&call->errand->asks, false, memory_order_relaxed);
+      bridge_errand_answer(NULL, call->errand, ANSWER_RUN_OVER, NULL);
+    } else {
+      Py_DECREF(call);
+    }
     task = next;
   }
 }
@@ -131,6 +192,8 @@ static void port_dealloc(PortObject *self) {
 static PyMethodDef port_methods[] = {
     {"fileno", (PyCFunction)port_fileno, METH_NOARGS, fileno_doc},
     {"take", (PyCFunction)port_take, METH_O, take_doc},
+    {"fulfil", (PyCFunction)(void (*)(void))port_fulfil,
+     METH_METHOD | METH_FASTCALL | METH_KEYWORDS, fulfil_doc},
     {"post", (PyCFunction)(void (*)(void))port_post, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      post_doc},
     {"close", (PyCFunction)port_close, METH_NOARGS, close_doc},

@@ -57,6 +57,9 @@ static Py_ssize_t copy_waiting(PoolObject *pool, struct waiting *copies, Py_ssiz
   Py_BEGIN_CRITICAL_SECTION(pool);
   for (CallObject *call = pool->oldest_waiting; call != NULL && count < most;
        call = call->waits_before) {
+    /* Who begins a call in another interpreter cannot take it out of here: its submitter will. */
+    if (dromon_task_read_state(&call->native.task) != DROMON_TASK_QUEUED)
+      continue;
     copies[count].function = Py_NewRef(call->function);
     copies[count].arguments = Py_NewRef(call->arguments);
     copies[count].future = Py_XNewRef((PyObject *)call->future);

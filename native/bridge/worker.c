@@ -42,14 +42,12 @@ PyObject *bridge_entrance_new(PyObject *enter) {
   return capsule;
 }
 
-/* The Worker of the calling thread; NULL with an exception. */
-static WorkerObject *make_worker(PyThreadState *thread_state) {
-  PyObject *bridge = PyImport_ImportModule("dromon._bridge");
-  if (bridge == NULL)
+WorkerObject *bridge_worker_new(PyThreadState *thread_state) {
+  bridge_state *state = bridge_current_state();
+  if (state == NULL)
     return NULL;
-  PyTypeObject *type = ((bridge_state *)PyModule_GetState(bridge))->worker_type;
+  PyTypeObject *type = state->worker_type;
   WorkerObject *worker = (WorkerObject *)type->tp_alloc(type, 0);
-  Py_DECREF(bridge);
   if (worker != NULL) {
     worker->thread_state = thread_state;
     worker->ident = PyThread_get_thread_ident();
@@ -57,8 +55,7 @@ static WorkerObject *make_worker(PyThreadState *thread_state) {
   return worker;
 }
 
-/* Lets it enter. */
-static int call_enter(PyObject *enter, WorkerObject *worker, unsigned index) {
+int bridge_worker_call_enter(PyObject *enter, WorkerObject *worker, unsigned index) {
   PyObject *entered =
       worker == NULL ? NULL : PyObject_CallFunction(enter, "OI", (PyObject *)worker, index);
   if (entered == NULL) {
@@ -70,7 +67,7 @@ static int call_enter(PyObject *enter, WorkerObject *worker, unsigned index) {
   return result;
 }
 
-static void leave_interpreter(PyThreadState *thread_state) {
+void bridge_worker_leave(PyThreadState *thread_state) {
   /* Not under the hooks of a tracer or profiler, which may raise. */
   PyEval_SetTrace(NULL, NULL);
   PyEval_SetProfile(NULL, NULL);
@@ -90,11 +87,11 @@ static int worker_enter(void *arg, uint32_t index, void **state) {
   if (thread_state == NULL)
     return -ENOMEM;
   PyEval_RestoreThread(thread_state);
-  WorkerObject *worker = make_worker(thread_state);
-  int result = call_enter(entrance->enter, worker, index);
+  WorkerObject *worker = bridge_worker_new(thread_state);
+  int result = bridge_worker_call_enter(entrance->enter, worker, index);
   if (result < 0) {
     Py_XDECREF(worker);
-    leave_interpreter(thread_state);
+    bridge_worker_leave(thread_state);
     return result;
   }
   PyEval_SaveThread();
@@ -103,7 +100,7 @@ static int worker_enter(void *arg, uint32_t index, void **state) {
   return 0;
 }
 
-static void run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call) {
+void bridge_run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call) {
   dromon_task *task = &call->native.task;
   bridge_waiting_remove(call);
   bridge_call_run(call, worker, batch);
@@ -128,7 +125,7 @@ static void worker_run(void *state, dromon_batch *batch) {
     if (dromon_task_is_withdrawn(task))
       Py_DECREF(call); /* the queue's reference */
     else
-      run_call(worker, batch, call);
+      bridge_run_call(worker, batch, call);
     if (bridge_gil_is_wanted())
       break;
   }
@@ -147,7 +144,7 @@ static void worker_leave(void *state) {
   PyEval_RestoreThread(thread_state);
   current = NULL;
   Py_DECREF(worker);
-  leave_interpreter(thread_state);
+  bridge_worker_leave(thread_state);
 }
 
 const dromon_ops bridge_worker_ops = {

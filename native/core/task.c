@@ -33,6 +33,10 @@ int dromon_task_finish(dromon_task *task) {
   return move(task, DROMON_TASK_RUNNING, DROMON_TASK_DONE) ? 0 : -ECANCELED;
 }
 
+uint32_t dromon_task_read_state(const dromon_task *task) {
+  return load_relaxed(&task->state); /* relaxed: it may be another one right after */
+}
+
 int dromon_task_is_withdrawn(const dromon_task *task) {
   /* Relaxed: a submitter withdraws before a worker comes across the task, or never (task_start). */
   return load_relaxed(&task->state) == DROMON_TASK_WITHDRAWN;

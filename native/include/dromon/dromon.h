@@ -86,6 +86,9 @@ DROMON_API int dromon_task_finish(dromon_task *task);
  * finished (its completion is on the way) or does not run. */
 DROMON_API int dromon_task_abandon(dromon_task *task);
 
+/* The enum dromon_task_state of the moment. */
+DROMON_API uint32_t dromon_task_read_state(const dromon_task *task);
+
 /* For the worker that was handed `task`: 1 if it was withdrawn, else 0. */
 DROMON_API int dromon_task_is_withdrawn(const dromon_task *task);
 

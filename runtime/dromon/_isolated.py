@@ -1,0 +1,65 @@
+"""What happens inside the interpreter of an isolated worker when a worker comes and when it leaves.
+
+Imports only what is light and loads in isolated interpreters. The bridge calls `enter` and `leave`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import pickle
+import sys
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from . import _pickling
+from ._children import add_worker, remove_worker
+
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+
+# The modules that were there before anything of a user's was.
+_own_modules: frozenset[str] = frozenset()
+
+
+def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
+    """Set the interpreter up for a worker of this name, as `dromon._isolation` describes it.
+
+    Returns:
+      tuple: The context variables that travel with each call.
+    """
+    global _own_modules
+    for stream in (sys.stdout, sys.stderr):
+        # Lines of several interpreters shall not be mixed, nor come when all is over.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    threading.current_thread().name = name
+    add_worker(settings["signal_mask"])
+    if not _own_modules:
+        _own_modules = frozenset(sys.modules)
+    sys.path[:] = settings["path"]
+    sys.argv[:] = settings["argv"]
+    warnings.resetwarnings()
+    warnings.filters[:] = pickle.loads(settings["warning_filters"])  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+    data, buffers = settings["variables"]
+    variables: tuple[ContextVar[Any], ...] = _pickling.loads(data, buffers)
+    return variables
+
+
+def leave() -> bool:
+    """Forget all that came with the calls of a worker, and tell whether that could be done."""
+    atexit._run_exitfuncs()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join()
+    remove_worker()
+    sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
+    for module in set(sys.modules) - _own_modules:
+        del sys.modules[module]
+    main = vars(sys.modules["__main__"])
+    for name in [name for name in main if not name.startswith("__")]:
+        del main[name]
+    gc.collect()
+    return True
