@@ -45,8 +45,17 @@ static PyObject *current_call(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
   return Py_NewRef(call == NULL ? Py_None : (PyObject *)call);
 }
 
+PyDoc_STRVAR(is_main_interpreter_doc,
+             "is_main_interpreter()\n--\n\n"
+             "Return whether this is the interpreter that the process began with.");
+
+static PyObject *is_main_interpreter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  return PyBool_FromLong(PyInterpreterState_Get() == PyInterpreterState_Main());
+}
+
 static PyMethodDef module_methods[] = {
     {"current_call", current_call, METH_NOARGS, current_call_doc},
+    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, is_main_interpreter_doc},
     {"saturation_hook", saturation_hook, METH_O, saturation_hook_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
     {"worker_table", worker_table, METH_O, worker_table_doc},
