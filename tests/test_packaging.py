@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from child import check_child
@@ -194,7 +194,7 @@ def test_every_declaration_of_the_header_is_there_for_cffi() -> None:
 def test_both_processors_with_assembly_are_accepted(
     machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     _platform.check()
     assert (ROOT / "native/core/arch" / f"{machine}.S").exists()
 
@@ -211,11 +211,12 @@ def test_import_on_another_platform_fails_with_one_clear_sentence(
 ) -> None:
     check_child(
         f"""
-        import platform, sys
+        import os, platform, sys, types
         import dromon  # found, and loaded on this machine
         from dromon import _platform
         sys.platform = {system!r}
         platform.machine = lambda: {machine!r}
+        os.uname = lambda: types.SimpleNamespace(machine={machine!r})
         for name in [name for name in sys.modules if name.startswith("dromon")]:
             del sys.modules[name]
         try:

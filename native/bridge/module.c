@@ -104,6 +104,12 @@ PyDoc_STRVAR(forget_isolates_doc, "forget_isolates()\n--\n\n"
 static PyObject *forget_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
   bridge_isolates_forget();
   Py_RETURN_NONE;
+PyDoc_STRVAR(is_main_interpreter_doc,
+             "is_main_interpreter()\n--\n\n"
+             "Return whether this is the interpreter that the process began with.");
+
+static PyObject *is_main_interpreter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  return PyBool_FromLong(PyInterpreterState_Get() == PyInterpreterState_Main());
 }
 
 static PyMethodDef module_methods[] = {
@@ -113,6 +119,7 @@ static PyMethodDef module_methods[] = {
     {"is_cancelled", is_cancelled, METH_NOARGS, is_cancelled_doc},
     {"isolated_table", isolated_table, METH_VARARGS, isolated_table_doc},
     {"current_call", current_call, METH_NOARGS, current_call_doc},
+    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, is_main_interpreter_doc},
     {"saturation_hook", saturation_hook, METH_O, saturation_hook_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
     {"worker_table", worker_table, METH_O, worker_table_doc},

@@ -16,25 +16,41 @@ from . import _platform
 
 _platform.check()
 
-from importlib.metadata import version as _version  # noqa: E402
-
 from . import from_thread as from_thread  # noqa: E402
 from . import testing as testing  # noqa: E402
 from . import to_thread as to_thread  # noqa: E402
+from ._bridge import is_main_interpreter as _is_main_interpreter  # noqa: E402
 from ._building import get_include as get_include  # noqa: E402
 from ._building import get_library as get_library  # noqa: E402
 from ._errors import ClosedPoolError as ClosedPoolError  # noqa: E402
 from ._errors import Interrupted as Interrupted  # noqa: E402
+from ._errors import IsolationError as IsolationError  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
-from ._executor import Executor as Executor  # noqa: E402
-from ._open_map import MapResults as MapResults  # noqa: E402
-from ._pool import Pool as Pool  # noqa: E402
-from ._pool import configure_default_pool as configure_default_pool  # noqa: E402
-from ._pool import open_pool as open_pool  # noqa: E402
-from ._stalls import Stall as Stall  # noqa: E402
-from ._statistics import Histogram as Histogram  # noqa: E402
-from ._statistics import PoolStatistics as PoolStatistics  # noqa: E402
-from ._statistics import WorkerStatistics as WorkerStatistics  # noqa: E402
 
-__version__ = _version("dromon")
+if _is_main_interpreter():
+    from importlib.metadata import version as _version
+
+    from ._executor import Executor as Executor
+    from ._open_map import MapResults as MapResults
+    from ._pool import Pool as Pool
+    from ._pool import configure_default_pool as configure_default_pool
+    from ._pool import open_pool as open_pool
+    from ._stalls import Stall as Stall
+    from ._statistics import Histogram as Histogram
+    from ._statistics import PoolStatistics as PoolStatistics
+    from ._statistics import WorkerStatistics as WorkerStatistics
+
+    __version__ = _version("dromon")
+else:
+    from ._stand_ins import load_version as _load_version
+    from ._stand_ins import stand_ins as _stand_ins
+
+    globals().update(
+        _stand_ins(
+            __name__,
+            "Executor Histogram MapResults Pool PoolStatistics Stall WorkerStatistics"
+            " configure_default_pool open_pool",
+        ),
+        __getattr__=_load_version,
+    )

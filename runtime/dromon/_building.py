@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,6 +31,8 @@ def get_library() -> str:
 
 
 def _installed(name: str) -> Path:
+    from importlib.resources import as_file, files  # whose import takes a while
+
     # An editable install has its files all over the source and build trees.
     with as_file(files("dromon").joinpath(name)) as path:
         return path

@@ -5,18 +5,35 @@ from __future__ import annotations
 import errno
 import os
 
-import trio
-
 from ._bridge import Interrupted as Interrupted
+from ._bridge import is_main_interpreter
+
+TYPE_CHECKING = False  # not from typing, whose import takes a while
+if TYPE_CHECKING or is_main_interpreter():
+    from trio import ClosedResourceError, WouldBlock
+else:  # where trio takes long to load, and does not load before Python 3.13
+    ClosedResourceError = WouldBlock = Exception
 
 
-class ClosedPoolError(trio.ClosedResourceError):
+class ClosedPoolError(ClosedResourceError):
     """The pool was closed: by leaving its ``async with`` block, or because it belongs to the
     process that forked this one."""
 
 
-class QueueFull(trio.WouldBlock):
+class QueueFull(WouldBlock):
     """The pool's queue is full, and the submitter did not want to wait for room."""
+
+
+class IsolationError(RuntimeError):
+    """What was asked for does not work in an interpreter of a worker's own.
+
+    Attributes:
+      module (str | None): The extension module that refuses such interpreters, if it is one.
+    """
+
+    def __init__(self, message: str, module: str | None = None) -> None:
+        super().__init__(message)
+        self.module = module
 
 
 class SpawnError(OSError):
