@@ -25,8 +25,8 @@ def portable(fn: Callable[..., Any]) -> tuple[int, bytes]:
     """What makes another interpreter find a function, or make one like it.
 
     Returns:
-      tuple: `BY_REFERENCE` and ``b"module:qualname"``, or `BY_VALUE` and a pickle. The bytes are the
-        same object again as long as the function and all that it captured are the same.
+      tuple: `BY_REFERENCE` and ``b"module:qualname"``, or `BY_VALUE` and a pickle. The bytes are
+        the same object again as long as the function and all that it captured are the same.
     """
     entry = _entries.get(id(fn))
     if entry is not None and entry.is_valid():
@@ -89,13 +89,15 @@ class _Snapshot:
 
     __slots__ = ("_ids", "_kept", "_names", "_ref")
 
-    def __init__(self, fn: FunctionType, names: list[str], values: list[object]) -> None:
+    def __init__(
+        self, fn: FunctionType, names: list[str], values: list[object], kept: list[object]
+    ) -> None:
         self._ref = weakref.ref(fn)
         self._names = names
         self._ids = list(map(id, values))
-        # So that no other object gets the same id. Functions must be able to die, and the one that
-        # would take the place of another has no snapshot.
-        self._kept = [value for value in values if not isinstance(value, FunctionType)]
+        # So that no other object gets the same id. Functions that travel by value have to be able
+        # to die; the snapshots of their own tell.
+        self._kept = kept
 
     def is_valid(self) -> bool:
         fn = self._ref()
@@ -152,15 +154,16 @@ def _take_snapshots(fn: FunctionType) -> tuple[_Snapshot, ...] | None:
         fn = pending.pop()
         names = list(dict.fromkeys(_global_names(fn.__code__)))
         values = _values(fn, names)
+        kept = []
         for value in values:
             if _is_immutable(value):
-                continue
-            if not isinstance(value, FunctionType):
+                kept.append(value)
+            elif not isinstance(value, FunctionType):
                 return None
-            if id(value) not in found:
+            elif id(value) not in found:
                 found.add(id(value))
                 pending.append(value)
-        snapshots.append(_Snapshot(fn, names, values))
+        snapshots.append(_Snapshot(fn, names, values, kept))
     return tuple(snapshots)
 
 

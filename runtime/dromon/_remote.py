@@ -25,6 +25,10 @@ Links: TypeAlias = tuple[
     BaseException, BaseException | None, BaseException | None, bool, list[Frame]
 ]
 
+# What is known of an exception without its type: its type's name, its text, its frames; its cause
+# and context by their place in a list; whether the latter is hidden; and a group's members.
+Outline: TypeAlias = tuple[str, str, list[Frame], int | None, int | None, bool, list[int] | None]
+
 _HERE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _REFUSAL: Final = re.compile(r"module (\S+) does not support loading in subinterpreters")
 
@@ -56,18 +60,22 @@ def dump_error(error: BaseException) -> tuple[bytes, list[object]]:
         data, buffers = _pickling.dumps((error,))
     except BaseException:  # not even an interrupt may keep the error from arriving
         data, buffers = b"", []
-    return pickle.dumps((data, _describe(error, chain=True), _frames(error)), 5), buffers
+    try:
+        outline = _outline(error)
+    except BaseException:
+        outline = [(_type_name(error), _text(error), [], None, None, True, None)]
+    return pickle.dumps((data, outline), 5), buffers
 
 
 def load_error(data: bytes | memoryview, buffers: list[memoryview]) -> BaseException:
-    """Undo `dump_error`. What cannot be unpickled is a `RemoteError`."""
-    pickled, description, frames = pickle.loads(data)
+    """Undo `dump_error`. What could not be pickled, or cannot be unpickled, is a `RemoteError`."""
+    pickled, outline = pickle.loads(data)
     if pickled:
         try:
             return cast("BaseException", _pickling.loads(pickled, buffers)[0])
         except Exception:
             pass
-    return RemoteError(*description).with_traceback(_traceback(frames))
+    return _from_outline(outline)
 
 
 def refused_module(error: BaseException) -> str | None:
@@ -104,7 +112,7 @@ def reduction(error: BaseException) -> Any:
         plain = ExceptionGroup if isinstance(error, ExceptionGroup) else BaseExceptionGroup
         notes = {"__notes__": [f"this was a {_type_name(error)}, which cannot be pickled"]}
         return plain, (error.message, list(error.exceptions)), notes
-    return RemoteError, _describe(error, chain=False)
+    return RemoteError, (_type_name(error), _text(error), _format(error))
 
 
 def links(error: BaseException) -> Links:
@@ -128,12 +136,60 @@ def restore_links(errors: list[Links], rest: object) -> None:
 # ---- Descriptions --------------------------------------------------------------------------------
 
 
-def _describe(error: BaseException, chain: bool) -> tuple[str, str, str]:
+def _outline(error: BaseException) -> list[Outline]:
+    errors = chain([error])
+    index = {id(each): position for position, each in enumerate(errors)}
+    return [
+        (
+            _type_name(each),
+            _text(each),
+            _frames(each),
+            index.get(id(each.__cause__)),
+            index.get(id(each.__context__)),
+            each.__suppress_context__,
+            [index[id(member)] for member in each.exceptions]
+            if isinstance(each, BaseExceptionGroup)
+            else None,
+        )
+        for each in errors
+    ]
+
+
+def _from_outline(outline: list[Outline]) -> BaseException:
+    """The first exception of an outline, with others, all of which are stand-ins."""
+    made: dict[int | None, BaseException | None] = {None: None}
+
+    def make(position: int) -> Exception:
+        type_name, text, frames, *_, members = outline[position]
+        error: Exception
+        if members is None:
+            error = RemoteError(type_name, text, "")
+        else:
+            error = ExceptionGroup(f"{type_name}: {text}", [make(member) for member in members])
+        made[position] = error.with_traceback(_traceback(frames))
+        return error
+
+    for position in range(len(outline)):
+        if position not in made:
+            make(position)
+    for position, (*_, cause, context, suppress_context, _) in enumerate(outline):
+        error = made[position]
+        assert error is not None
+        error.__cause__ = made[cause]
+        error.__context__ = made[context]
+        error.__suppress_context__ = suppress_context
+        if isinstance(error, RemoteError):
+            error.traceback = _format(error)
+    first = made[0]
+    assert first is not None
+    return first
+
+
+def _format(error: BaseException) -> str:
     try:
-        lines = "".join(traceback.format_exception(error, chain=chain))
+        return "".join(traceback.format_exception(error, chain=False))
     except Exception:
-        lines = ""
-    return _type_name(error), _text(error), lines
+        return ""
 
 
 def _type_name(error: BaseException) -> str:
@@ -147,8 +203,8 @@ def _type_name(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
-    except Exception:
+        return "".join([str(error)])  # which is a plain str
+    except BaseException:
         return "<exception str() failed>"
 
 
