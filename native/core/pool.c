@@ -62,10 +62,10 @@ static uint32_t longest_search_ns(const dromon_pool_config *config) {
 static void free_workers(dromon_pool *pool) {
   struct worker *made_later = worker_next(&pool->workers[pool->worker_count - 1]);
   for (uint32_t i = 0; i < pool->worker_count; i++)
-    deque_destroy(&pool->workers[i].deque);
+    worker_free(&pool->workers[i]);
   for (struct worker *worker = made_later, *next; worker != NULL; worker = next) {
     next = worker_next(worker);
-    deque_destroy(&worker->deque);
+    worker_free(worker);
     free(worker);
   }
   free(pool->places);
@@ -156,7 +156,7 @@ static int start_workers(dromon_pool *pool, const dromon_pool_config *config) {
   if (result < 0) {
     dromon_pool_close(pool, NULL);
     for (uint32_t i = 0; i < started; i++)
-      worker_join(&pool->workers[i]);
+      thread_join(pool->workers[i].thread);
   }
   return result;
 }
@@ -327,7 +327,7 @@ int dromon_pool_join(dromon_pool *pool) {
     os_futex_wait(&pool->alive, alive);
   pthread_mutex_lock(&pool->replacing); /* who comes too late to replace one has let go of it */
   for (uint32_t i = 0; i < pool->worker_count; i++)
-    worker_join(pool_place(pool, i));
+    thread_join(pool_place(pool, i)->thread);
   pthread_mutex_unlock(&pool->replacing);
   monitor_join(&pool->monitor);
   thread_join_ended();

@@ -27,11 +27,11 @@
  * (retire.c): the deque and the counters go on with what is in them. */
 struct worker {
   _Alignas(CACHE_LINES) dromon_pool *pool;
-  struct worker *next; /* in the list of all that the pool has had; NULL: the last one so far */
-  uint32_t index;      /* its place */
-  uint32_t phase;      /* enum worker_phase; a futex for who waits until it has entered */
-  int enter_result;    /* before phase ENTERED or LEFT */
-  struct thread *thread;
+  struct worker *next;     /* in the list of all that the pool has had; NULL: the last one so far */
+  uint32_t index;          /* its place */
+  uint32_t phase;          /* enum worker_phase; a futex for who waits until it has entered */
+  int enter_result;        /* before phase ENTERED or LEFT */
+  struct thread *thread;   /* malloc's; kept after its end, for who looks at a closed pool */
   struct worker *replaced; /* whose place it is to take; NULL: it was there from the beginning */
   uint64_t replaced_began_ns;
   struct own_state own_state;
@@ -128,8 +128,8 @@ int worker_start(struct worker *worker);
 /* Waits until it has entered, and gives the negative errno if it could not. */
 int worker_await_start(const struct worker *worker);
 
-/* Waits until its thread has ended, and frees what that had. */
-void worker_join(struct worker *worker);
+/* Frees what it has. */
+void worker_free(struct worker *worker);
 
 /* For a worker that has entered: takes the place of the one that it was made to replace, if any. -EALREADY
  * if that one's task has ended. */
@@ -156,8 +156,8 @@ static inline uint64_t worker_began(const struct worker *worker) {
 
 /* For the worker itself. */
 static inline bool worker_is_retired(const struct worker *worker) {
-  /* Relaxed: once it has ended its task nobody changes that any more; before, see pool.md. */
-  return (load_relaxed(&worker->began_ns) & RETIRED) != 0;
+  /* Acquire, pairs with Take place: nobody looks any more at what goes with the place. */
+  return (load_acquire(&worker->began_ns) & RETIRED) != 0;
 }
 
 /* How many tasks are queued, withdrawn ones that no worker has come across included. */

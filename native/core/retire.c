@@ -76,8 +76,11 @@ static int start_in_place_of(struct worker *worker, struct worker *stuck, uint64
   int result = worker_start(worker);
   if (result == 0) {
     result = worker_await_start(worker);
-    if (result < 0)
-      worker_join(worker);
+    if (result < 0) {
+      thread_join(worker->thread);
+      free(worker->thread);
+      worker->thread = NULL;
+    }
   }
   if (result < 0)
     store_relaxed(&worker->phase, WORKER_SPARE); /* relaxed: for who holds the mutex next */

@@ -420,6 +420,8 @@ void worker_main(void *argument) {
   if (has_entered)
     pool->ops.leave(state);
   bool is_retired = worker_is_retired(worker);
+  if (is_retired)
+    worker->thread = NULL; /* it is no longer the pool's */
   set_phase(worker, is_retired ? WORKER_SPARE : WORKER_LEFT);
   current = NULL; /* thread-local destructors are still to come, and the pool may be gone by then */
   dromon_pool_unref(pool);
@@ -456,6 +458,7 @@ int worker_start(struct worker *worker) {
   if (result < 0) {
     dromon_pool_unref(pool);
     free(worker->thread);
+    worker->thread = NULL;
   }
   return result;
 }
@@ -467,7 +470,7 @@ int worker_await_start(const struct worker *worker) {
   return worker->enter_result;
 }
 
-void worker_join(struct worker *worker) {
-  thread_join(worker->thread);
+void worker_free(struct worker *worker) {
+  deque_destroy(&worker->deque);
   free(worker->thread);
 }

@@ -112,6 +112,8 @@ struct job {
   void (*fn)(struct job *);
   struct job *others; /* what it submits */
   unsigned other_count;
+  unsigned late_count; /* and what it submits behind those, after a pause */
+  long pause_ns;
   int32_t accepted; /* of those */
 };
 
@@ -309,14 +311,18 @@ static void who_enters_too_late_leaves_again(void) {
 
 /* ---- What a retired worker submits ---------------------------------------------------------- */
 
-static void submit_others(struct job *job) {
-  for (unsigned i = 0; i < job->other_count; i++) {
-    int result = dromon_pool_submit(pool, &job->others[i].native.task);
+static void submit_others_of(struct job *job, struct job *others, unsigned count) {
+  for (unsigned i = 0; i < count; i++) {
+    int result = dromon_pool_submit(pool, &others[i].native.task);
     if (result == 0)
       job->accepted++;
     else
       CHECK_EQ(result, -ESHUTDOWN);
   }
+}
+
+static void submit_others(struct job *job) {
+  submit_others_of(job, job->others, job->other_count);
 }
 
 static void submit_others_before_and_after(struct job *job) {
@@ -513,11 +519,12 @@ static void retire_at_random(void *arg, unsigned index) {
   }
 }
 
+/* Now and then it takes about as long as a thread to start, so that the end meets the retiring. */
 static void submit_others_slowly(struct job *job) {
-  unsigned seed = (unsigned)(uintptr_t)job;
   submit_others(job);
-  for (unsigned i = seed >> 4 & 63; i > 0; i--)
-    dither(&seed);
+  if (job->pause_ns > 0)
+    nanosleep(&(struct timespec){.tv_nsec = job->pause_ns}, NULL);
+  submit_others_of(job, &job->others[job->other_count], job->late_count);
 }
 
 /* Each submits some of those behind it, and together they are a tree. */
@@ -530,7 +537,9 @@ static struct job *tree_make(unsigned seed) {
     if (children > JOBS - next)
       children = JOBS - next;
     jobs[i].others = &jobs[next];
-    jobs[i].other_count = children;
+    jobs[i].late_count = children / 2;
+    jobs[i].other_count = children - jobs[i].late_count;
+    jobs[i].pause_ns = seed >> 8 & 7 ? 0 : 10000L << (seed >> 16 & 7);
     next += children;
   }
   for (unsigned i = 0; i < JOBS; i++) {
