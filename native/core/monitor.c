@@ -38,8 +38,7 @@ static uint64_t look_for_stalls(struct monitor *monitor) {
   uint64_t now = os_now_ns();
   uint64_t next = now + monitor->stall_ns;
   for (uint32_t i = 0; i < monitor->pool->worker_count; i++) {
-    /* Relaxed: a time, which orders nothing. */
-    uint64_t began = load_relaxed(&monitor->pool->workers[i].began_ns);
+    uint64_t began = worker_began(pool_place(monitor->pool, i));
     uint64_t due = due_ns(monitor, i, began, now);
     if (due <= now)
       report_stall(monitor, i, began, now);
@@ -62,10 +61,10 @@ void monitor_wake(struct monitor *monitor) {
 static struct look look_at(dromon_pool *pool) {
   uint64_t stale = load_acquire(&pool->withdrawn_in_queue);
   struct look look = {.past = stale + load_acquire(&pool->withdrawn)};
-  for (uint32_t i = 0; i < pool->worker_count; i++) {
-    look.past += load_acquire(&pool->workers[i].started);
-    look.parks += load_acquire(&pool->workers[i].parks);
-    stale -= load_acquire(&pool->workers[i].withdrawn);
+  for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker)) {
+    look.past += load_acquire(&worker->started);
+    look.parks += load_acquire(&worker->parks);
+    stale -= load_acquire(&worker->withdrawn);
   }
   look.sleepers = eventcount_observe(&pool->eventcount);
   uint64_t queued = pool_queued(pool);
@@ -82,9 +81,9 @@ static bool was_saturated(const struct look *first, const struct look *second) {
 
 static uint64_t running(const dromon_pool *pool) {
   uint64_t running = 0;
-  for (uint32_t i = 0; i < pool->worker_count; i++) {
-    uint64_t completed = load_acquire(&pool->workers[i].completed); /* first, as for statistics */
-    running += load_relaxed(&pool->workers[i].started) - completed;
+  for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker)) {
+    uint64_t completed = load_acquire(&worker->completed); /* first, as for statistics */
+    running += load_relaxed(&worker->started) - completed;
   }
   return running;
 }

@@ -4,7 +4,8 @@
  * setuid). Workers and submitters do next to nothing for it, and never wait for it.
  *
  * Stalls. It reads when each worker's task began, which the worker has noted anyway, reports each that
- * has run longer than the limit once, and sleeps until the next one can be due.
+ * has run longer than the limit once, and sleeps until the next one can be due. Of a retired worker it
+ * knows nothing any more: it reads that of who has the place.
  *
  * Saturation. A pool is saturated from one moment to another if no worker slept in between, and one and
  * the same task waited all the time to begin. (A queue that never runs empty, but moves on, is none of

@@ -12,9 +12,8 @@
 #include <stdlib.h>
 
 enum {
-  DEQUE_CAPACITY = 256,     /* tasks that a worker submitted itself and that have not begun */
-  LONGEST_SEARCH_NS = 20000 /* to be woken across idle virtual processors costs 30 to 50 us */
-};
+  LONGEST_SEARCH_NS = 20000
+}; /* to be woken across idle virtual processors costs 30 to 50 us */
 
 /* ---- Open ----------------------------------------------------------------------------------- */
 
@@ -60,23 +59,39 @@ static uint32_t longest_search_ns(const dromon_pool_config *config) {
   return count > 1 ? LONGEST_SEARCH_NS : 0; /* with one, who searches keeps the producer from it */
 }
 
-static void free_pool(dromon_pool *pool) {
+static void free_workers(dromon_pool *pool) {
+  struct worker *made_later = worker_next(&pool->workers[pool->worker_count - 1]);
   for (uint32_t i = 0; i < pool->worker_count; i++)
-    deque_destroy(&pool->workers[i].deque);
+    worker_free(&pool->workers[i]);
+  for (struct worker *worker = made_later, *next; worker != NULL; worker = next) {
+    next = worker_next(worker);
+    worker_free(worker);
+    free(worker);
+  }
+  free(pool->places);
+}
+
+static void free_pool(dromon_pool *pool) {
+  free_workers(pool);
   placement_free(&pool->placement);
   injection_destroy(&pool->injection);
+  pthread_mutex_destroy(&pool->places_mutex);
+  pthread_mutex_destroy(&pool->replacing);
   free(pool);
 }
 
-static int make_workers(dromon_pool *pool, const dromon_pool_config *config) {
-  uint32_t search_ns = longest_search_ns(config);
+static int make_workers(dromon_pool *pool) {
   int result = 0;
+  pool->places = calloc(pool->worker_count, sizeof(struct worker *));
+  if (pool->places == NULL)
+    result = -ENOMEM;
   for (uint32_t i = 0; i < pool->worker_count; i++) {
     struct worker *worker = &pool->workers[i];
-    *worker = (struct worker){.pool = pool, .index = i, .random = i + 1};
-    search_init(&worker->search, search_ns);
+    *worker = (struct worker){.next = i + 1 < pool->worker_count ? worker + 1 : NULL};
     if (result == 0) /* else it is only to be as deque_destroy needs it */
-      result = deque_init(&worker->deque, DEQUE_CAPACITY);
+      result = worker_make(worker, pool, i);
+    if (result == 0)
+      pool->places[i] = worker;
   }
   return result;
 }
@@ -94,9 +109,16 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
       .placement = {.policy = -1},
       .batch_tasks = config->batch_tasks ?: 64,
       .batch_ns = config->batch_ns ?: 500000,
+      .stack_size = config->stack_size ?: DROMON_STACK_SIZE_DEFAULT,
+      .guard_size = config->guard_size ?: DROMON_GUARD_SIZE_DEFAULT,
+      .spawn = (enum dromon_spawn)config->spawn,
+      .search_ns = longest_search_ns(config),
       .worker_count = config->workers,
       .alive = config->workers,
   };
+  snprintf(pool->name, sizeof pool->name, "%s", config->name ?: DROMON_NAME_DEFAULT);
+  pthread_mutex_init(&pool->replacing, NULL);
+  pthread_mutex_init(&pool->places_mutex, NULL);
   eventcount_init(&pool->eventcount);
   int result =
       injection_init(&pool->injection, config->queue_capacity ?: DROMON_QUEUE_CAPACITY_DEFAULT);
@@ -104,7 +126,7 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
     free(pool);
     return result;
   }
-  result = make_workers(pool, config);
+  result = make_workers(pool);
   if (result == 0 && config->placement != NULL)
     result = placement_copy(config->placement, config->workers, &pool->placement);
   if (result < 0)
@@ -114,50 +136,27 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
   return result;
 }
 
-static int start_worker(struct worker *worker, const dromon_pool_config *config) {
-  char name[16], index[12];
-  snprintf(index, sizeof index, "%u", worker->index);
-  thread_name(name, config->name ?: DROMON_NAME_DEFAULT, index);
-  struct thread_options options = {
-      .stack_size = config->stack_size ?: DROMON_STACK_SIZE_DEFAULT,
-      .guard_size = config->guard_size ?: DROMON_GUARD_SIZE_DEFAULT,
-      .name = name,
-      .spawn = (enum dromon_spawn)config->spawn,
-  };
-  dromon_pool_ref(worker->pool); /* the worker's, which drops it at its end */
-  int result = thread_start(&worker->thread, &options, worker_main, worker);
-  if (result < 0)
-    dromon_pool_unref(worker->pool);
-  return result;
-}
-
-static void await_start(const struct worker *worker) {
-  /* Acquire, pairs with the release in set_phase. */
-  while (load_acquire(&worker->phase) == WORKER_STARTING)
-    os_futex_wait(&worker->phase, WORKER_STARTING);
-}
-
 /* Starts all workers and the monitor, or none: ends those that were started when one fails. */
 static int start_workers(dromon_pool *pool, const dromon_pool_config *config) {
   int result = 0;
   uint32_t started = 0;
   while (started < pool->worker_count) {
-    result = start_worker(&pool->workers[started], config);
+    result = worker_start(&pool->workers[started]);
     if (result < 0)
       break;
     started++;
   }
   for (uint32_t i = 0; i < started; i++) {
-    await_start(&pool->workers[i]);
+    int entered = worker_await_start(&pool->workers[i]);
     if (result == 0)
-      result = pool->workers[i].enter_result;
+      result = entered;
   }
   if (result == 0)
     result = monitor_start(&pool->monitor, pool, config);
   if (result < 0) {
     dromon_pool_close(pool, NULL);
     for (uint32_t i = 0; i < started; i++)
-      thread_join(&pool->workers[i].thread);
+      thread_join(pool->workers[i].thread);
   }
   return result;
 }
@@ -193,8 +192,8 @@ void dromon_pool_unref(dromon_pool *pool) {
 
 uint64_t pool_queued(const dromon_pool *pool) {
   uint64_t count = injection_count(&pool->injection);
-  for (uint32_t i = 0; i < pool->worker_count; i++)
-    count += deque_count(&pool->workers[i].deque);
+  for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker))
+    count += deque_count(&worker->deque);
   return count;
 }
 
@@ -224,15 +223,18 @@ static struct worker *submitting_worker(const dromon_pool *pool) {
   return worker != NULL && worker->pool == pool ? worker : NULL;
 }
 
+/* Into the worker's own deque. -EAGAIN: it has to go where the tasks of others go, since the deque is full
+ * or the worker is retired. */
 static int submit_on_worker(struct worker *worker, dromon_task *task) {
   dromon_pool *pool = worker->pool;
   /* Look. Acquire, pairs with Close, though nothing rests on it: see pool.md. */
   if (load_acquire(&pool->gate) & GATE_CLOSED)
     return -ESHUTDOWN;
-  if (!deque_push(&worker->deque, task)) /* Publish */
-    injection_push(&pool->injection, task);
+  if (worker_is_retired(worker) || !deque_push(&worker->deque, task)) /* Publish */
+    return -EAGAIN;
   pool_notify(pool);
-  return 0;
+  /* Look again, and Take back: its newest is that task, unless a thief has it. */
+  return worker_is_retired(worker) && deque_pop(&worker->deque) != NULL ? -EAGAIN : 0;
 }
 
 static bool can_run(const dromon_pool *pool, const dromon_task *task) {
@@ -247,13 +249,17 @@ static int submit(dromon_pool *pool, dromon_task *task, bool may_wait, bool *has
     return -EINVAL;
   task->submitted_ns = os_now_ns();
   struct worker *worker = submitting_worker(pool);
-  if (worker != NULL)
-    return submit_on_worker(worker, task);
-  int result = gate_enter(pool);
+  int result = worker != NULL ? submit_on_worker(worker, task) : -EAGAIN;
+  if (result != -EAGAIN)
+    return result;
+  result = gate_enter(pool);
   if (result < 0)
     return result;
-  *has_room = may_wait ? injection_push(&pool->injection, task) /* Publish */
-                       : injection_push_nowait(&pool->injection, task);
+  if (worker != NULL)
+    injection_push(&pool->injection, task); /* Publish, as below: in any case, and without a wait */
+  else
+    *has_room = may_wait ? injection_push(&pool->injection, task)
+                         : injection_push_nowait(&pool->injection, task);
   pool_notify(pool);
   gate_exit(pool);
   return 0;
@@ -309,14 +315,22 @@ void dromon_pool_forget(dromon_pool *pool) {
   store_relaxed(&pool->gate, GATE_CLOSED);
   pool->last = NULL;
   pool->forgotten = true;
+  pthread_mutex_init(&pool->places_mutex, NULL); /* another thread may have held it */
 }
 
 int dromon_pool_join(dromon_pool *pool) {
   if (load_relaxed(&pool->closing) == 0) /* relaxed: it was the caller who closed it */
     return -EBUSY;
+  uint32_t alive;
+  while ((alive = load_acquire(&pool->alive)) >
+         0) /* pairs with finish: no place changes any more */
+    os_futex_wait(&pool->alive, alive);
+  pthread_mutex_lock(&pool->replacing); /* who comes too late to replace one has let go of it */
   for (uint32_t i = 0; i < pool->worker_count; i++)
-    thread_join(&pool->workers[i].thread);
+    thread_join(pool_place(pool, i)->thread);
+  pthread_mutex_unlock(&pool->replacing);
   monitor_join(&pool->monitor);
+  thread_join_ended();
   return 0;
 }
 
@@ -329,16 +343,17 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
       .withdrawn = load_relaxed(&pool->withdrawn),
       .stalls = load_relaxed(&pool->monitor.stalls),
       .wakes = eventcount_wakes(&pool->eventcount),
+      .retired = load_relaxed(&pool->retired), /* relaxed: a count */
   };
-  for (uint32_t i = 0; i < pool->worker_count; i++) {
-    const struct worker *worker = &pool->workers[i];
+  for (uint32_t i = 0; i < pool->worker_count; i++)
+    statistics->workers += load_relaxed(&pool_place(pool, i)->phase) != WORKER_LEFT;
+  for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker)) {
     /* In this order, acquire pairing with count_one, so that a part does not exceed its whole. The
      * other loads are relaxed: they are counts, and order nothing. */
     statistics->abandoned += load_acquire(&worker->abandoned);
     statistics->interrupted += load_acquire(&worker->interrupted);
     uint64_t completed = load_acquire(&worker->completed);
     uint64_t started = load_relaxed(&worker->started);
-    statistics->workers += load_relaxed(&worker->phase) != WORKER_LEFT;
     statistics->running += started - completed;
     statistics->completed += completed;
     statistics->withdrawn += load_relaxed(&worker->withdrawn);
@@ -353,14 +368,14 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
 }
 
 uint64_t dromon_pool_read_began(dromon_pool *pool, uint32_t index) {
-  /* Relaxed: a time, which orders nothing. */
-  return index < pool->worker_count ? load_relaxed(&pool->workers[index].began_ns) : 0;
+  return index < pool->worker_count ? worker_began(pool_place(pool, index)) : 0;
 }
 
 int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *out) {
   if (index >= pool->worker_count)
     return -EINVAL;
-  const struct thread *thread = &pool->workers[index].thread;
+  pthread_mutex_lock(&pool->places_mutex); /* who has the place keeps it, and so the thread stays */
+  const struct thread *thread = pool_place(pool, index)->thread;
   *out = (dromon_worker){
       .tid = thread->tid,
       .spawn = thread->spawn,
@@ -370,5 +385,6 @@ int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *ou
       .guard_size = thread->stack.guard,
       .stack_used = stack_used(&thread->stack),
   };
+  pthread_mutex_unlock(&pool->places_mutex);
   return 0;
 }

@@ -11,6 +11,7 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -353,4 +354,34 @@ void thread_name(char name[16], const char *prefix, const char *suffix) {
 void thread_join(struct thread *thread) {
   pthread_join(thread->pthread, NULL);
   unmap_stacks(thread);
+}
+
+/* ---- Ending unjoined ------------------------------------------------------------------------ */
+
+static struct thread
+    *ended; /* the latest one; all earlier ones are joined, or their joiners under way */
+
+static void join_and_free(struct thread *thread) {
+  if (thread == NULL)
+    return;
+  thread_join(thread);
+  free(thread);
+}
+
+void thread_end_unjoined(struct thread *thread) {
+  /* acq_rel, with itself: who gets it sees all of it. */
+  join_and_free(exchange_acq_rel(&ended, thread));
+}
+
+void thread_join_ended(void) {
+  join_and_free(exchange_acq_rel(&ended, NULL)); /* acq_rel, as above */
+}
+
+/* In the child of a fork there is no such thread, to be waited for. */
+static void forget_ended(void) {
+  store_relaxed(&ended, NULL); /* relaxed: there is no other thread */
+}
+
+__attribute__((constructor)) static void watch_forks(void) {
+  pthread_atfork(NULL, NULL, forget_ended);
 }

@@ -64,6 +64,12 @@ void thread_name(char name[16], const char *prefix, const char *suffix);
 /* Waits until the thread has ended and unmaps its stacks. */
 void thread_join(struct thread *thread);
 
+/* For a thread that nobody is to join, as the last thing that it does: it is joined, and `thread` freed, by
+ * the next one that ends so or by thread_join_ended. So there is one such thread in the process at most that
+ * has ended and still has its memory. `thread` is malloc's. */
+void thread_end_unjoined(struct thread *thread);
+void thread_join_ended(void);
+
 /* The calling thread's, if it was started here; else NULL. May be asked in a signal handler. */
 const struct thread *thread_current(void);
 

@@ -7,9 +7,15 @@
 #include "pool.h"
 #include "task.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
 enum {
   LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
   LOOKS_PER_CLOCK = 16,      /* while searching */
+  DEQUE_CAPACITY = 256,      /* tasks that a worker submitted itself and that have not begun */
 };
 
 /* Initial-exec: it fits into what libc keeps spare for such words, and is read at every submission. */
@@ -25,7 +31,7 @@ static void count_one(uint64_t *counter) {
 }
 
 static void set_phase(struct worker *worker, enum worker_phase phase) {
-  /* Release, pairs with the acquire in await_start. */
+  /* Release, pairs with the acquire in worker_await_start, and with that of a spare one's next user. */
   store_release(&worker->phase, phase);
   os_futex_wake(&worker->phase, 1);
 }
@@ -41,16 +47,15 @@ static uint32_t next_random(struct worker *worker) {
 
 static dromon_task *steal(struct worker *worker) {
   dromon_pool *pool = worker->pool;
-  uint32_t count = pool->worker_count;
-  uint32_t first = next_random(worker) % count;
-  for (uint32_t i = 0; i < count; i++) {
-    struct worker *victim = &pool->workers[(first + i) % count];
+  struct worker *first = &pool->workers[next_random(worker) % pool->worker_count], *victim = first;
+  do {
     dromon_task *task = victim == worker ? NULL : deque_steal(&victim->deque);
     if (task != NULL) {
       count_one(&worker->steals);
       return task;
     }
-  }
+    victim = worker_next(victim) ?: pool->workers;
+  } while (victim != first);
   return NULL;
 }
 
@@ -173,11 +178,11 @@ static bool is_last(const dromon_pool *pool, const dromon_task *task) {
 /* The worker begins a task, unless it was withdrawn. */
 static bool begin(struct worker *worker, dromon_task *task, uint64_t now) {
   bool started = task_start(task);
-  if (!is_last(worker->pool, task))
-    count_one(started ? &worker->started : &worker->withdrawn);
+  if (is_last(worker->pool, task))
+    return started; /* who runs it is not to be replaced */
+  count_one(started ? &worker->started : &worker->withdrawn);
   if (started)
-    store_relaxed(&worker->began_ns,
-                  now); /* relaxed: for the monitor, which orders nothing by it */
+    store_relaxed(&worker->began_ns, now); /* relaxed: nobody orders anything by it */
   return started;
 }
 
@@ -204,18 +209,21 @@ static void count_wait(struct worker *worker, const dromon_task *task, uint64_t 
     count_time(worker->queue_wait, now > task->submitted_ns ? now - task->submitted_ns : 0);
 }
 
-/* The worker no longer runs the task that it began last, if any, and which took so long at most. */
+/* The worker no longer runs the task that it began last, if any, and which took so long at most. If it
+ * was retired meanwhile nothing else comes: see worker_is_retired. */
 static void end(struct worker *worker, uint64_t task_ns) {
-  if (worker->began_ns == 0)
+  uint64_t began = worker_began(worker);
+  if (began == 0)
     return;
-  store_relaxed(&worker->began_ns, 0);
-  own_state_restore(&worker->own_state, task_ns);
+  /* End. acq_rel, with Take place: one of the two. */
+  if (cas_acq_rel(&worker->began_ns, &began, 0))
+    own_state_restore(&worker->own_state, task_ns);
 }
 
 static void count_batched(dromon_batch *batch, const dromon_task *task) {
   struct worker *worker = batch->worker;
   bool is_known = batch->task_ns != UINT64_MAX; /* else the runtime has not told */
-  count_completed(worker, task, is_known ? batch->task_ns : os_now_ns() - worker->began_ns);
+  count_completed(worker, task, is_known ? batch->task_ns : os_now_ns() - batch->began_ns);
 }
 
 static void end_batched(dromon_batch *batch) {
@@ -240,7 +248,7 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
     batch->deadline_ns = now + worker->pool->batch_ns;
     return task;
   }
-  if (batch->tasks_left == 0 || now >= batch->deadline_ns)
+  if (batch->tasks_left == 0 || now >= batch->deadline_ns || worker_is_retired(worker))
     return NULL;
   task = find_near(worker);
   if (task != NULL && task->native) {
@@ -260,6 +268,7 @@ dromon_task *dromon_batch_next(dromon_batch *batch) {
   /* The next task may take long: nobody shall wait that long for the last one's result. */
   notify_posted(batch);
   batch->tasks_left--;
+  batch->began_ns = now;
   if (begin(worker, task, now))
     count_wait(worker, task, now);
   return task;
@@ -317,7 +326,8 @@ static uint64_t call_native(struct worker *worker, dromon_native_task *native, u
   return now;
 }
 
-/* Runs native tasks, one after the other, as long as the next one at hand is native too. */
+/* Runs native tasks, one after the other, as long as the next one at hand is native too. After one in
+ * which it was retired there is no next one. */
 static void run_natives(struct worker *worker, void *state, dromon_task *task) {
   dromon_port *port = NULL; /* of the last one, with a reference as in dromon_batch_post */
   uint64_t now = os_now_ns();
@@ -334,7 +344,7 @@ static void run_natives(struct worker *worker, void *state, dromon_task *task) {
       dromon_port_notify(port);
     else
       worker->pool->ops.drop(state, task);
-    task = find_near(worker);
+    task = worker_is_retired(worker) ? NULL : find_near(worker);
   } while (task != NULL && task->native);
   worker->held = task;
   dromon_port_unref(port);
@@ -355,6 +365,7 @@ static void finish(struct worker *worker, void *state) {
   /* acq_rel: the last one sees all that the others did. */
   if (fetch_sub_acq_rel(&pool->alive, 1) > 1)
     return;
+  os_futex_wake(&pool->alive, INT_MAX);
   monitor_stop(&pool->monitor);
   if (load_relaxed(&pool->last) != NULL) /* relaxed: is_closed has acquired it */
     run(worker, state, load_relaxed(&pool->last));
@@ -372,20 +383,94 @@ static int enter(struct worker *worker, void **state) {
   return result;
 }
 
+static void prepare(struct worker *worker, void *state) {
+  dromon_pool *pool = worker->pool;
+  if (pool->ops.prepare == NULL)
+    return;
+  pool->ops.prepare(state);
+  own_state_restore(&worker->own_state, UINT64_MAX); /* as in enter */
+  own_name_set(&worker->own_state, NULL);
+}
+
+/* Looks for tasks and runs them, until it is time to leave or another one has its place. */
+static void work(struct worker *worker, void *state) {
+  dromon_task *task;
+  while (!worker_is_retired(worker) && (task = await_task(worker)) != NULL)
+    run(worker, state, task);
+  if (!worker_is_retired(worker))
+    finish(worker, state);
+}
+
 void worker_main(void *argument) {
   struct worker *worker = argument;
   dromon_pool *pool = worker->pool;
+  struct thread *thread = worker->thread;
   void *state = NULL;
-  worker->enter_result = enter(worker, &state);
-  if (worker->enter_result == 0) {
+  int result = enter(worker, &state);
+  bool has_entered = result == 0;
+  if (has_entered)
+    result = worker_take_place(worker);
+  worker->enter_result = result;
+  if (result == 0) {
     current = worker;
     set_phase(worker, WORKER_ENTERED);
-    for (dromon_task *task; (task = await_task(worker)) != NULL;)
-      run(worker, state, task);
-    finish(worker, state);
-    pool->ops.leave(state);
+    prepare(worker, state);
+    work(worker, state);
   }
-  set_phase(worker, WORKER_LEFT);
+  if (has_entered)
+    pool->ops.leave(state);
+  bool is_retired = worker_is_retired(worker);
+  if (is_retired)
+    worker->thread = NULL; /* it is no longer the pool's */
+  set_phase(worker, is_retired ? WORKER_SPARE : WORKER_LEFT);
   current = NULL; /* thread-local destructors are still to come, and the pool may be gone by then */
   dromon_pool_unref(pool);
+  if (is_retired)
+    thread_end_unjoined(thread);
+}
+
+/* ---- Making one ----------------------------------------------------------------------------- */
+
+int worker_make(struct worker *worker, dromon_pool *pool, uint32_t index) {
+  worker->pool = pool;
+  worker->index = index;
+  worker->random = index + 1;
+  search_init(&worker->search, pool->search_ns);
+  return deque_init(&worker->deque, DEQUE_CAPACITY);
+}
+
+int worker_start(struct worker *worker) {
+  dromon_pool *pool = worker->pool;
+  char name[16], index[12];
+  snprintf(index, sizeof index, "%u", worker->index);
+  thread_name(name, pool->name, index);
+  struct thread_options options = {
+      .stack_size = pool->stack_size,
+      .guard_size = pool->guard_size,
+      .name = name,
+      .spawn = pool->spawn,
+  };
+  worker->thread = malloc(sizeof *worker->thread);
+  if (worker->thread == NULL)
+    return -ENOMEM;
+  dromon_pool_ref(pool); /* the worker's, which drops it at its end */
+  int result = thread_start(worker->thread, &options, worker_main, worker);
+  if (result < 0) {
+    dromon_pool_unref(pool);
+    free(worker->thread);
+    worker->thread = NULL;
+  }
+  return result;
+}
+
+int worker_await_start(const struct worker *worker) {
+  /* Acquire, pairs with the release in set_phase. */
+  while (load_acquire(&worker->phase) == WORKER_STARTING)
+    os_futex_wait(&worker->phase, WORKER_STARTING);
+  return worker->enter_result;
+}
+
+void worker_free(struct worker *worker) {
+  deque_destroy(&worker->deque);
+  free(worker->thread);
 }

@@ -114,6 +114,7 @@ class PoolStatistics:
 
     Attributes:
       workers (tuple[WorkerStatistics, ...]): The worker threads; empty once the pool is closed.
+      retired (int): Workers that were stuck in a call and have been replaced by fresh ones.
       parked (int): Workers that sleep because there is no work.
       queued (int): Calls that no worker has started. A withdrawn one counts until a worker has come
           across it.
@@ -140,6 +141,7 @@ class PoolStatistics:
     """
 
     workers: tuple[WorkerStatistics, ...]
+    retired: int
     parked: int
     queued: int
     running: int
@@ -162,6 +164,7 @@ def read_statistics(core: Any, workers: int, pool_name: str) -> PoolStatistics:
     lib.dromon_pool_read_statistics(core, numbers)
     return PoolStatistics(
         workers=tuple(read_worker(core, index, pool_name) for index in range(workers)),
+        retired=numbers.retired,
         parked=numbers.parked,
         queued=numbers.queued,
         running=numbers.running,

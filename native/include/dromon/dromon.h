@@ -150,9 +150,12 @@ typedef struct dromon_batch dromon_batch;
 /* How work is run: the only place where the scheduler and a language runtime meet. All are called on
  * the worker's own thread. */
 typedef struct dromon_ops {
-  /* Once, before any work. Stores what `run` and `leave` shall get in `*state`. A negative errno
-   * ends the worker (without `leave`) and fails dromon_pool_open. */
+  /* Once, before any work. Stores what the others shall get in `*state`. A negative errno ends the worker
+   * (without `leave`) and fails dromon_pool_open or dromon_pool_replace, which wait for this. */
   int (*enter)(void *arg, uint32_t worker, void **state);
+  /* Once, before the first task, when nobody waits for the worker any more: for what takes long. NULL: there
+   * is no such thing. */
+  void (*prepare)(void *state);
   /* Runs the tasks that dromon_batch_next hands out, until it returns NULL or, between two tasks,
    * until the language runtime has something better to do. */
   void (*run)(void *state, dromon_batch *batch);
@@ -279,11 +282,29 @@ DROMON_API int dromon_pool_is_closed(const dromon_pool *pool);
 DROMON_API void dromon_pool_forget(dromon_pool *pool);
 
 /* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. 0, or
- * -EBUSY if the pool is not closed. */
+ * -EBUSY if the pool is not closed. The stack of a retired worker is freed when another retired one ends, of any pool,
+ * or by the next join, whichever comes first once it has ended. */
 DROMON_API int dromon_pool_join(dromon_pool *pool);
 
+/* Gives the place of a worker that is stuck in a task to a fresh one. If worker `index` still runs the task
+ * that began at `began_ns`, as dromon_pool_read_began told it, it is *retired*: it goes on with its task,
+ * which is posted and counted as ever, then it leaves. Nobody waits for it any more, neither dromon_pool_close
+ * nor dromon_pool_join, so it may come to `leave` later than these return; it has a reference to the pool
+ * until then. Tasks that it submitted to the pool are run by others, and it may submit more.
+ *
+ * The fresh one is made as the pool's workers were, and placed from where the calling thread is placed; this
+ * returns when it has entered, as dromon_pool_open does, so do not hold what `enter` waits for. Callers take
+ * turns.
+ *
+ * 0; -EALREADY if that task has ended, or if it is the closing one; -ESHUTDOWN if the pool is closed and each
+ * worker has begun to leave, or after dromon_pool_forget; -EINVAL if there is no such worker; -ENOMEM, or what
+ * thread creation or `enter` answered. Whatever fails, the worker keeps its place. A worker that could not
+ * have it, since the task ended while it entered, leaves at once. */
+DROMON_API int dromon_pool_replace(dromon_pool *pool, uint32_t index, uint64_t began_ns);
+
 typedef struct dromon_pool_statistics {
-  uint32_t workers;     /* started and not yet ended */
+  uint32_t workers;     /* started and not yet ended; retired ones do not count */
+  uint32_t retired;     /* workers that were replaced, in the pool's life */
   uint32_t parked;      /* asleep on the futex */
   uint64_t queued;      /* waiting, withdrawn ones that no worker has come across included */
   uint64_t running;     /* handed to a worker and not yet done */
@@ -321,10 +342,11 @@ typedef struct dromon_worker {
 
 /* When the task that worker `index` of an open pool runs began, in CLOCK_MONOTONIC's nanoseconds; 0 if it
  * runs none. Two tasks of a worker do not begin at the same time: who finds the same answer again knows
- * that it is still the same task. */
+ * that it is still the same task. A task ends when its worker turns to what comes next, which is right
+ * after it was posted. */
 DROMON_API uint64_t dromon_pool_read_began(dromon_pool *pool, uint32_t index);
 
-/* Describes worker `index` of an open pool: 0, or -EINVAL. */
+/* Describes worker `index` of an open pool, the one that has the place now: 0, or -EINVAL. */
 DROMON_API int dromon_pool_read_worker(dromon_pool *pool, uint32_t index, dromon_worker *worker);
 
 /* ---- Bare threads ---------------------------------------------------------------------------
