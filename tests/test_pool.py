@@ -278,9 +278,9 @@ def test_two_runs_one_after_the_other_use_the_default_pool() -> None:
 
 
 def _default_workers() -> tuple[dromon.WorkerStatistics, ...]:
-    from dromon._pool import default_pool
+    from dromon._pool import thread_pool
 
-    return default_pool().statistics().workers
+    return thread_pool.get().statistics().workers
 
 
 async def test_100_000_tiny_tasks_from_several_runs_at_once_none_lost_or_doubled() -> None:

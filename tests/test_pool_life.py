@@ -471,7 +471,7 @@ CONFIGURE = """
     warnings.simplefilter("ignore", DeprecationWarning)  # of forks with several threads
 
     def names():
-        return sorted(each.name for each in dromon._pool.default_pool().statistics().workers)
+        return sorted(each.name for each in dromon._pool.thread_pool.get().statistics().workers)
 """
 
 

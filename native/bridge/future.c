@@ -186,9 +186,10 @@ static PyObject *future_withdraw(FutureObject *self, PyObject *Py_UNUSED(ignored
   Py_RETURN_TRUE;
 }
 
-static PyObject *get_call_runs(FutureObject *self, void *Py_UNUSED(closure)) {
-  return PyBool_FromLong(self->call != NULL &&
-                         dromon_task_read_state(&self->call->native.task) == DROMON_TASK_RUNNING);
+static PyObject *get_begun(FutureObject *self, void *Py_UNUSED(closure)) {
+  CallObject *call = self->call;
+  return PyBool_FromLong(call != NULL &&
+                         dromon_task_read_state(&call->native.task) != DROMON_TASK_QUEUED);
 }
 
 static int future_traverse(FutureObject *self, visitproc visit, void *arg) {
@@ -231,8 +232,9 @@ static PyMethodDef future_methods[] = {
 #define OFFSET(field) (void *)offsetof(FutureObject, field)
 
 static PyGetSetDef future_properties[] = {
-    {"call_runs", (getter)get_call_runs, NULL,
-     "Whether its call runs in another interpreter at the moment.", NULL},
+    {"begun", (getter)get_begun, NULL,
+     "Whether a worker has begun its call, which runs in another interpreter, and it is not done.",
+     NULL},
     {"_condition", (getter)get_condition, (setter)set_field, NULL, OFFSET(condition)},
     {"_waiters", (getter)get_waiters, (setter)set_field, NULL, OFFSET(waiters)},
     {"_done_callbacks", (getter)get_callbacks, (setter)set_field, NULL, OFFSET(callbacks)},

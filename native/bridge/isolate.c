@@ -2,15 +2,13 @@
  *
  * Who may attach to one:
  *
- *   the worker    between attach and detach, by its own thread state;
+ *   the worker    between attach and detach, by its own thread state, with the `turn` held;
  *   a visitor     at any time, by a thread state made for the moment: to raise an exception in what runs
- *                 there. It holds `alive` meanwhile, and the interpreter ends only with that held;
- *   who returns   a lent buffer, if nobody is in it (`turn` is free), else leaves it on a list, which
- *                 whoever is in it empties when it has left: so the list is empty when nobody is in it.
+ *                 there;
+ *   who returns   a lent buffer, if the turn is free, else leaves it on a list, which whoever has the turn
+ *                 empties afterwards: so nothing stays on the list when nobody is in there.
  *
- * Locks are taken in this order: turn, alive, and the GIL last; `alive` never with a GIL that its holder
- * waits for. That of the process (`isolates_lock`) is held for list operations, and while an interpreter
- * begins or ends: CPython 3.12 and 3.13 do not claim to do two of these at once.
+ * None ends before the process: so who has a pointer to one may always look, and visit.
  */
 #include "isolate.h"
 
@@ -21,23 +19,17 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 
-enum { KEPT_MOST = 16 }; /* interpreters that wait for a worker */
-
 struct isolate {
-  struct isolate *next;            /* of all records */
-  PyInterpreterState *interpreter; /* NULL: the record is free. Changed with turn and alive held */
+  struct isolate *next;            /* of all */
+  PyInterpreterState *interpreter; /* NULL: it is just being made */
   PyThreadState *thread_state;     /* the worker's; NULL: it has none */
   unsigned long ident;             /* the worker's */
   bridge_state *state;             /* of the bridge in there */
   PyObject *variables;             /* tuple, its own */
   pthread_mutex_t turn;
-  pthread_mutex_t alive;
   _Atomic(const CallObject *) call;
-  _Atomic(struct share *) returned; /* lent buffers on their way home */
-  _Atomic uint64_t lent;            /* buffers that are not home */
-  _Atomic bool spoilt;
-  bool used;   /* by a worker; with isolates_lock held, as are the next */
-  bool ending; /* ends when all that it lent is home */
+  _Atomic(struct share *) returned; /* lent buffers that have come home */
+  bool used;                        /* by a worker; with isolates_lock held */
 };
 
 static struct isolate *isolates;
@@ -79,53 +71,45 @@ const CallObject *bridge_isolate_call(const struct isolate *isolate) {
   return atomic_load_explicit(&isolate->call, memory_order_acquire);
 }
 
-void bridge_isolate_spoil(struct isolate *isolate) {
-  /* Relaxed: whoever does it has the worker leave afterwards. */
-  atomic_store_explicit(&isolate->spoilt, true, memory_order_relaxed);
-}
-
 /* ---- Records -------------------------------------------------------------------------------- */
 
-/* One that nobody uses: with an interpreter, if `with_interpreter`, else without one, made if need be. */
-static struct isolate *take_record(bool with_interpreter) {
+/* One that waits for a worker; NULL if none does. */
+static struct isolate *take_kept(void) {
   pthread_mutex_lock(&isolates_lock);
   struct isolate *isolate = isolates;
-  while (isolate != NULL &&
-         (isolate->used || isolate->ending || (isolate->interpreter != NULL) != with_interpreter))
+  while (isolate != NULL && isolate->used)
     isolate = isolate->next;
-  if (isolate == NULL && !with_interpreter) {
-    isolate = PyMem_RawCalloc(1, sizeof *isolate);
-    if (isolate != NULL) {
-      pthread_mutex_init(&isolate->turn, NULL);
-      pthread_mutex_init(&isolate->alive, NULL);
-      isolate->next = isolates;
-      isolates = isolate;
-    }
-  }
   if (isolate != NULL)
     isolate->used = true;
   pthread_mutex_unlock(&isolates_lock);
   return isolate;
 }
 
-static void put_record(struct isolate *isolate) {
+/* The record of one that is to be made. */
+static struct isolate *add_record(void) {
+  struct isolate *isolate = PyMem_RawCalloc(1, sizeof *isolate);
+  if (isolate == NULL)
+    return NULL;
+  pthread_mutex_init(&isolate->turn, NULL);
+  isolate->used = true;
+  pthread_mutex_lock(&isolates_lock);
+  isolate->next = isolates;
+  isolates = isolate;
+  pthread_mutex_unlock(&isolates_lock);
+  return isolate;
+}
+
+static void keep(struct isolate *isolate) {
   pthread_mutex_lock(&isolates_lock);
   isolate->used = false;
   pthread_mutex_unlock(&isolates_lock);
 }
 
-static unsigned count_kept(void) {
-  unsigned count = 0;
-  pthread_mutex_lock(&isolates_lock);
-  for (struct isolate *isolate = isolates; isolate != NULL; isolate = isolate->next)
-    count += isolate->interpreter != NULL && !isolate->used && !isolate->ending;
-  pthread_mutex_unlock(&isolates_lock);
-  return count;
-}
-
+static bool has_returned(struct isolate *isolate);
+static void release_returned(struct isolate *isolate);
 static void end_turn(struct isolate *isolate);
 
-/* ---- Begin and end -------------------------------------------------------------------------- */
+/* ---- A worker comes and leaves -------------------------------------------------------------------------- */
 
 /* Begins an interpreter, which is attached then; false with `error`, without a thread state. */
 static bool begin_interpreter(struct isolate *isolate, const char **error) {
@@ -138,7 +122,7 @@ static bool begin_interpreter(struct isolate *isolate, const char **error) {
       .check_multi_interp_extensions = 1,
       .gil = PyInterpreterConfig_OWN_GIL,
   };
-  pthread_mutex_lock(&making);
+  pthread_mutex_lock(&making); /* CPython 3.12 does not claim to make two at once */
   PyStatus status = Py_NewInterpreterFromConfig(&isolate->thread_state, &config);
   bool begun = !PyStatus_Exception(status);
   if (begun)
@@ -147,20 +131,6 @@ static bool begin_interpreter(struct isolate *isolate, const char **error) {
   if (!begun)
     *error = status.err_msg != NULL ? status.err_msg : "for no reason that it tells";
   return begun;
-}
-
-/* Ends the interpreter. With turn held, and detached: by `thread_state`, its only one. */
-static void end_interpreter(struct isolate *isolate, PyThreadState *thread_state) {
-  pthread_mutex_lock(&isolate->alive);
-  pthread_mutex_lock(&making);
-  PyEval_RestoreThread(thread_state);
-  Py_CLEAR(isolate->variables);
-  Py_EndInterpreter(thread_state);
-  pthread_mutex_unlock(&making);
-  isolate->state = NULL;
-  isolate->interpreter = NULL;
-  isolate->thread_state = NULL;
-  pthread_mutex_unlock(&isolate->alive);
 }
 
 static void delete_thread_state(PyThreadState *thread_state) {
@@ -207,17 +177,17 @@ static void write_failure(struct isolate *isolate, struct parcel *failure) {
   Py_DECREF(error);
 }
 
-/* A kept interpreter, or a new one; attached by a thread state of the calling thread. */
+/* A kept interpreter, or a new one, whose turn is the caller's; attached. */
 static struct isolate *take_interpreter(const char **error) {
   pause_at_the_end();
-  struct isolate *isolate = take_record(true);
+  struct isolate *isolate = take_kept();
   if (isolate != NULL) {
     pthread_mutex_lock(&isolate->turn);
     isolate->thread_state = PyThreadState_New(isolate->interpreter);
     PyEval_RestoreThread(isolate->thread_state);
     return isolate;
   }
-  isolate = take_record(false);
+  isolate = add_record();
   if (isolate == NULL) {
     *error = "there is no memory";
     return NULL;
@@ -225,8 +195,7 @@ static struct isolate *take_interpreter(const char **error) {
   pthread_mutex_lock(&isolate->turn);
   if (begin_interpreter(isolate, error))
     return isolate;
-  pthread_mutex_unlock(&isolate->turn);
-  put_record(isolate);
+  pthread_mutex_unlock(&isolate->turn); /* the record is lost */
   return NULL;
 }
 
@@ -237,17 +206,16 @@ struct isolate *bridge_isolate_open(const char *settings, size_t size, const cha
     return NULL;
   current = isolate;
   isolate->ident = PyThread_get_thread_ident();
-  atomic_store_explicit(&isolate->spoilt, false, memory_order_relaxed); /* nobody else looks */
   if (set_up(isolate, settings, size, name) == 0)
     return isolate;
   *error = "its set-up has failed";
   write_failure(isolate, failure);
   bridge_isolate_detach(isolate);
-  bridge_isolate_close(isolate, false);
+  bridge_isolate_close(isolate);
   return NULL;
 }
 
-/* Empties it, attached. False: something in there does not let go. */
+/* Lets go of all that came with its calls; attached. False: something in there does not. */
 static bool empty(struct isolate *isolate) {
   Py_CLEAR(isolate->variables);
   PyDict_Clear(isolate->state->loaded);
@@ -259,27 +227,18 @@ static bool empty(struct isolate *isolate) {
   return result;
 }
 
-void bridge_isolate_close(struct isolate *isolate, bool keep) {
+void bridge_isolate_close(struct isolate *isolate) {
   bridge_isolate_attach(isolate);
-  /* Relaxed: see bridge_isolate_spoil. */
-  bool spoilt = atomic_load_explicit(&isolate->spoilt, memory_order_relaxed);
   bool is_empty = isolate->state != NULL && empty(isolate);
-  keep = keep && is_empty && !spoilt && count_kept() < KEPT_MOST;
+  if (has_returned(isolate))
+    release_returned(isolate);
   PyThreadState *thread_state = isolate->thread_state;
-  /* Relaxed: what it lent it lent by this thread. */
-  if (!keep && atomic_load_explicit(&isolate->lent, memory_order_relaxed) == 0) {
-    PyEval_SaveThread();
-    end_interpreter(isolate, thread_state);
-  } else {
-    isolate->thread_state = NULL;
-    delete_thread_state(thread_state);
-    pthread_mutex_lock(&isolates_lock);
-    isolate->ending = !keep;
-    pthread_mutex_unlock(&isolates_lock);
-  }
+  isolate->thread_state = NULL;
   current = NULL;
-  put_record(isolate);
+  delete_thread_state(thread_state);
   end_turn(isolate);
+  if (is_empty) /* else no other worker gets it */
+    keep(isolate);
 }
 
 /* ---- Turns, and buffers that come home ------------------------------------------------------ */
@@ -292,42 +251,23 @@ static bool has_returned(struct isolate *isolate) {
 /* Releases what has come home; attached. */
 static void release_returned(struct isolate *isolate) {
   /* Acquire, pairs with the push. */
-  struct share *share = atomic_exchange_explicit(&isolate->returned, NULL, memory_order_acquire);
-  uint64_t count = 0;
-  for (struct share *each = share; each != NULL; each = *bridge_share_link(each))
-    count++;
-  bridge_share_release_all(share);
-  atomic_fetch_sub_explicit(&isolate->lent, count, memory_order_relaxed); /* a count */
+  bridge_share_release_all(
+      atomic_exchange_explicit(&isolate->returned, NULL, memory_order_acquire));
 }
 
-/* In an interpreter that nobody is in, turn held: releases what has come home, and ends it, if it was
- * waiting for the last of it. */
+/* The same with the turn, in an interpreter that nobody is in. */
 static void receive(struct isolate *isolate) {
   PyThreadState *thread_state = PyThreadState_New(isolate->interpreter);
   PyEval_RestoreThread(thread_state);
   release_returned(isolate);
-  pthread_mutex_lock(&isolates_lock);
-  bool ends = isolate->ending && atomic_load_explicit(&isolate->lent, memory_order_relaxed) == 0;
-  if (ends)
-    isolate->used = true;
-  pthread_mutex_unlock(&isolates_lock);
-  if (!ends) {
-    delete_thread_state(thread_state);
-    return;
-  }
-  PyEval_SaveThread();
-  end_interpreter(isolate, thread_state);
-  pthread_mutex_lock(&isolates_lock);
-  isolate->used = isolate->ending = false;
-  pthread_mutex_unlock(&isolates_lock);
+  delete_thread_state(thread_state);
 }
 
 /* Lets others in, and sees that nothing is left that has come home meanwhile. */
 static void end_turn(struct isolate *isolate) {
   pthread_mutex_unlock(&isolate->turn);
   while (has_returned(isolate) && pthread_mutex_trylock(&isolate->turn) == 0) {
-    if (isolate->interpreter != NULL)
-      receive(isolate);
+    receive(isolate);
     pthread_mutex_unlock(&isolate->turn);
   }
 }
@@ -356,15 +296,10 @@ void bridge_isolate_come_back(struct isolate *isolate) {
   current = isolate;
 }
 
-void bridge_isolate_lend(struct isolate *isolate) {
-  atomic_fetch_add_explicit(&isolate->lent, 1, memory_order_relaxed); /* a count */
-}
-
 void bridge_isolate_return(struct isolate *isolate, struct share *share) {
   if (current == isolate) {
     *bridge_share_link(share) = NULL;
     bridge_share_release_all(share);
-    atomic_fetch_sub_explicit(&isolate->lent, 1, memory_order_relaxed);
     return;
   }
   struct share *first = atomic_load_explicit(&isolate->returned, memory_order_relaxed);
@@ -376,7 +311,7 @@ void bridge_isolate_return(struct isolate *isolate, struct share *share) {
   if (pthread_mutex_trylock(&isolate->turn) != 0)
     return; /* who has the turn sees to it */
   PyThreadState *own = PyEval_SaveThread();
-  if (isolate->interpreter != NULL && has_returned(isolate))
+  if (has_returned(isolate))
     receive(isolate);
   end_turn(isolate);
   PyEval_RestoreThread(own);
@@ -400,14 +335,10 @@ void bridge_release_in_main(struct share *share) {
 
 void bridge_isolate_visit(struct isolate *isolate, void (*visit)(struct isolate *, void *),
                           void *arg) {
-  pthread_mutex_lock(&isolate->alive);
-  if (isolate->interpreter != NULL) {
-    PyThreadState *visiting = PyThreadState_New(isolate->interpreter);
-    PyEval_RestoreThread(visiting);
-    visit(isolate, arg);
-    delete_thread_state(visiting);
-  }
-  pthread_mutex_unlock(&isolate->alive);
+  PyThreadState *visiting = PyThreadState_New(isolate->interpreter);
+  PyEval_RestoreThread(visiting);
+  visit(isolate, arg);
+  delete_thread_state(visiting);
 }
 
 void bridge_isolate_set_exception(struct isolate *isolate, PyObject *exception) {
@@ -421,13 +352,17 @@ enum {
   STOP_MS = 50,   /* to stop it then */
 };
 
+static void wait_a_millisecond(void) {
+  nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 static bool take_turn(struct isolate *isolate, int milliseconds) {
-  for (int i = 0; i < milliseconds; i++) {
-    if (pthread_mutex_trylock(&isolate->turn) == 0)
-      return true;
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  bool taken = pthread_mutex_trylock(&isolate->turn) == 0;
+  for (int i = 0; i < milliseconds && !taken; i++) {
+    wait_a_millisecond();
+    taken = pthread_mutex_trylock(&isolate->turn) == 0;
   }
-  return false;
+  return taken;
 }
 
 static void interrupt(struct isolate *isolate, void *arg) {
@@ -441,18 +376,18 @@ static void *interrupt_thread(void *isolate) {
   return NULL;
 }
 
+static _Atomic unsigned stopped;
+
 /* Keeps the GIL for good: no bytecode runs in there any more. */
-static void stop(struct isolate *isolate, void *stopped) {
-  (void)isolate;
-  atomic_store((_Atomic bool *)stopped, true);
+static void stop(struct isolate *isolate, void *arg) {
+  (void)isolate, (void)arg;
+  atomic_fetch_add(&stopped, 1);
   for (;;)
     pause();
 }
 
-static _Atomic bool stopped;
-
 static void *stop_thread(void *isolate) {
-  bridge_isolate_visit(isolate, stop, &stopped);
+  bridge_isolate_visit(isolate, stop, NULL);
   return NULL;
 }
 
@@ -462,32 +397,31 @@ static void start_thread(void *(*run)(void *), struct isolate *isolate) {
     pthread_detach(thread);
 }
 
-/* Nobody is in it, and the turn is the caller's for good. */
-static void end_idle(struct isolate *isolate) {
-  PyThreadState *thread_state = PyThreadState_New(isolate->interpreter);
-  PyEval_RestoreThread(thread_state);
-  if (isolate->thread_state != NULL) {
-    PyThreadState_Clear(isolate->thread_state);
-    PyThreadState_Delete(isolate->thread_state);
-  }
-  release_returned(isolate);
-  PyEval_SaveThread();
-  end_interpreter(isolate, thread_state);
+/* Lets it do what is to be done at the end of an interpreter. */
+static void finish(struct isolate *isolate, void *arg) {
+  (void)isolate, (void)arg;
+  PyObject *finished = bridge_call_python("dromon._isolated", "finish", NULL);
+  if (finished == NULL)
+    PyErr_WriteUnraisable(NULL);
+  Py_XDECREF(finished);
 }
 
-static void end_or_stop(struct isolate *isolate) {
-  if (take_turn(isolate, 1) ||
-      (start_thread(interrupt_thread, isolate), take_turn(isolate, GRACE_MS))) {
-    if (isolate->interpreter != NULL)
-      end_idle(isolate);
-    return;
+/* Nothing happens in there any more after this; and the runtime's end does not look at it. */
+static void end(struct isolate *isolate) {
+  bool is_idle = take_turn(isolate, 0);
+  if (!is_idle) {
+    start_thread(interrupt_thread, isolate);
+    is_idle = take_turn(isolate, GRACE_MS);
   }
-  atomic_store(&stopped, false);
+  if (isolate->interpreter == NULL)
+    return;
+  if (is_idle && isolate->state != NULL)
+    bridge_isolate_visit(isolate, finish, NULL);
+  unsigned before = atomic_load(&stopped);
   start_thread(stop_thread, isolate);
-  for (int i = 0; i < STOP_MS && !atomic_load(&stopped); i++)
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-  if (isolate->interpreter != NULL)
-    bridge_unlink_interpreter(isolate->interpreter);
+  for (int i = 0; i < STOP_MS && atomic_load(&stopped) == before; i++)
+    wait_a_millisecond();
+  bridge_unlink_interpreter(isolate->interpreter);
 }
 
 void bridge_isolates_end(void) {
@@ -496,10 +430,10 @@ void bridge_isolates_end(void) {
   pthread_mutex_lock(&making); /* who is about to make one has made it, or will not */
   pthread_mutex_unlock(&making);
   pthread_mutex_lock(&isolates_lock);
-  struct isolate *first = isolates; /* others are only added before it, and without interpreter */
+  struct isolate *first = isolates; /* later ones will have no interpreter */
   pthread_mutex_unlock(&isolates_lock);
   for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
-    end_or_stop(isolate);
+    end(isolate);
   PyEval_RestoreThread(own);
 }
 
@@ -514,10 +448,6 @@ void bridge_isolates_forget(void) {
 
 struct isolate *bridge_isolate_current(void) {
   return NULL;
-}
-
-void bridge_isolate_lend(struct isolate *isolate) {
-  (void)isolate;
 }
 
 void bridge_isolate_return(struct isolate *isolate, struct share *share) {

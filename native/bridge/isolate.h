@@ -1,8 +1,8 @@
 /* isolate.h - interpreters with a GIL of their own, in which isolated workers run calls.
  *
- * An interpreter outlives its worker: CPython loses a megabyte and more with each one that ends, and takes
- * ten milliseconds to make one. So a worker that leaves empties its interpreter (no module of a user's
- * stays, nor anything that hangs on one) and leaves it to the next worker, of any pool.
+ * CPython loses a megabyte and more with each interpreter that ends (seen with 3.12.1 and 3.13.0), and takes
+ * ten milliseconds to make one. So none ends: a worker that leaves empties its interpreter (no module of a
+ * user's stays, nor anything that hangs on one) and leaves it to the next worker, of any pool.
  */
 #ifndef DROMON_BRIDGE_ISOLATE_H
 #define DROMON_BRIDGE_ISOLATE_H
@@ -11,7 +11,7 @@
 
 struct share;
 
-/* One interpreter; its record is never freed, so that who has a pointer to it may always look. */
+/* One interpreter. */
 struct isolate;
 
 /* ---- For the worker ---- */
@@ -22,8 +22,8 @@ struct isolate;
 struct isolate *bridge_isolate_open(const char *settings, size_t size, const char *name,
                                     struct parcel *failure, const char **error);
 
-/* Ends the worker's time in it. Detached before and after. Unless `keep`, nobody gets it. */
-void bridge_isolate_close(struct isolate *isolate, bool keep);
+/* Empties it for the next worker. Detached before and after. */
+void bridge_isolate_close(struct isolate *isolate);
 
 /* Around what a worker does in it. Blocks while another thread has it for a moment. */
 void bridge_isolate_attach(struct isolate *isolate);
@@ -38,9 +38,6 @@ PyObject *bridge_isolate_variables(struct isolate *isolate);
 void bridge_isolate_set_call(struct isolate *isolate, const CallObject *call);
 const CallObject *bridge_isolate_call(const struct isolate *isolate);
 
-/* That it is not to be kept. From anywhere. */
-void bridge_isolate_spoil(struct isolate *isolate);
-
 /* The same without giving up the turn: while the worker is at home for a moment. */
 void bridge_isolate_leave_for_home(struct isolate *isolate);
 void bridge_isolate_come_back(struct isolate *isolate);
@@ -51,22 +48,21 @@ struct isolate *bridge_isolate_current(void);
 /* ---- From anywhere ---- */
 
 /* Runs visit(arg) in the interpreter by a thread state of its own, whatever its worker does, once that lets
- * its GIL go; in vain, if it is gone. The caller has no thread state attached. */
+ * its GIL go. The caller has no thread state attached. */
 void bridge_isolate_visit(struct isolate *isolate, void (*visit)(struct isolate *, void *),
                           void *arg);
 
 /* Raises `exception` in what the worker runs; NULL takes it back. Attached to the interpreter. */
 void bridge_isolate_set_exception(struct isolate *isolate, PyObject *exception);
 
-/* It has lent a buffer, and gets it back. */
-void bridge_isolate_lend(struct isolate *isolate);
+/* It gets a buffer back that it has lent. */
 void bridge_isolate_return(struct isolate *isolate, struct share *share);
 
 /* Releases a buffer of the main interpreter's. */
 void bridge_release_in_main(struct share *share);
 
-/* For the end of the process, from the main interpreter's thread, attached: ends all interpreters whose
- * workers do nothing, and stops for ever what the others run. */
+/* For the end of the process, attached to the main interpreter: interrupts what runs, and stops all that
+ * does not end then. */
 void bridge_isolates_end(void);
 
 /* In the child of a fork: there are none. */
@@ -74,8 +70,7 @@ void bridge_isolates_forget(void);
 
 /* ---- unlink.c ---- */
 
-/* Takes an interpreter in which something runs that cannot be ended out of the runtime's list, so that the
- * end of the process does not wait for it, nor abort (up to 3.12, and from 3.14). */
+/* Takes an interpreter out of the runtime's list. */
 void bridge_unlink_interpreter(PyInterpreterState *interpreter);
 
 /* ---- share.c ---- */

@@ -28,7 +28,7 @@ struct isolation {
   char *settings;
   size_t settings_size;
   struct function *initializer; /* or NULL */
-  uint64_t tasks_most;          /* after which an interpreter is replaced; 0: never */
+  uint64_t tasks_most;          /* after which an interpreter is emptied; 0: never */
 };
 
 struct isolated_worker {
@@ -153,16 +153,16 @@ static bool open_isolate(struct isolated_worker *worker, struct parcel *failure,
   worker->isolate = isolate;
   worker->tasks = 0;
   if (!is_ready) {
-    bridge_isolate_close(isolate, false);
+    bridge_isolate_close(isolate);
     worker->isolate = NULL;
     *text = "its initializer has failed";
   }
   return is_ready;
 }
 
-static void close_isolate(struct isolated_worker *worker, bool keep) {
+static void close_isolate(struct isolated_worker *worker) {
   if (worker->isolate != NULL)
-    bridge_isolate_close(worker->isolate, keep);
+    bridge_isolate_close(worker->isolate);
   worker->isolate = NULL;
 }
 
@@ -365,7 +365,7 @@ static void isolated_run(void *state, dromon_batch *batch) {
     task = dromon_batch_next(batch);
   bridge_isolate_detach(worker->isolate);
   if (worker->tasks == worker->isolation->tasks_most && worker->tasks > 0)
-    close_isolate(worker, false); /* the next batch has another one */
+    close_isolate(worker); /* the next batch has an empty one */
 }
 
 /* ---- A worker's life ------------------------------------------------------------------------ */
@@ -451,7 +451,7 @@ static void isolated_drop(void *state, dromon_task *task) {
 
 static void isolated_leave(void *state) {
   struct isolated_worker *worker = state;
-  close_isolate(worker, true);
+  close_isolate(worker);
   leave_home(worker);
   PyMem_RawFree(worker);
 }
@@ -495,7 +495,6 @@ int bridge_errand_retire(CallObject *call) {
   uint64_t began = dromon_pool_read_began(call->pool->pool, worker);
   if (bridge_isolate_call(isolate) != call)
     return -EALREADY;
-  bridge_isolate_spoil(isolate);
   PyThreadState *own = PyEval_SaveThread(); /* which the new worker needs to enter */
   int result = dromon_pool_replace(call->pool->pool, worker, began);
   PyEval_RestoreThread(own);

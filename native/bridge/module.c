@@ -104,6 +104,8 @@ PyDoc_STRVAR(forget_isolates_doc, "forget_isolates()\n--\n\n"
 static PyObject *forget_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
   bridge_isolates_forget();
   Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(is_main_interpreter_doc,
              "is_main_interpreter()\n--\n\n"
              "Return whether this is the interpreter that the process began with.");

@@ -32,8 +32,6 @@ struct share *bridge_share_new(PyObject *object, bool writable) {
   atomic_init(&share->references, 1);
   share->writable = writable;
   share->owner = bridge_isolate_current();
-  if (share->owner != NULL)
-    bridge_isolate_lend(share->owner);
   return share;
 }
 

@@ -1,8 +1,8 @@
-/* unlink.c - leaving an interpreter behind at the end of the process.
+/* unlink.c - leaving interpreters behind at the end of the process.
  *
- * Py_FinalizeEx aborts the process (up to CPython 3.12), or ends the interpreter by itself and aborts if
- * threads are in it (from 3.14), when there are others than the main one. CPython has no function for
- * those that cannot be ended: the list is in its internal headers.
+ * When there are others than the main one, Py_FinalizeEx aborts the process (CPython 3.12), or ends them by
+ * itself (from 3.14), and aborts if a thread is in one. Ending one can fail, too: in 3.12.1 it aborts after
+ * `import hashlib`. CPython has no function for leaving them alone; the list is in its internal headers.
  */
 #define PY_SSIZE_T_CLEAN
 #include <patchlevel.h>
@@ -13,16 +13,15 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 #include <internal/pycore_interp.h>
-#include <internal/pycore_pystate.h>
 #include <internal/pycore_runtime.h>
 
 void bridge_unlink_interpreter(PyInterpreterState *interpreter) {
-  HEAD_LOCK(&_PyRuntime);
+  /* Without the runtime's lock, which extension modules cannot take (from 3.13): the list changes only
+   * when interpreters begin and end, and none of ours does any more. */
   PyInterpreterState **link = &_PyRuntime.interpreters.head;
   while (*link != NULL && *link != interpreter)
     link = &(*link)->next;
   if (*link != NULL)
     *link = interpreter->next;
-  HEAD_UNLOCK(&_PyRuntime);
 }
 #endif

@@ -24,6 +24,27 @@ def is_main_interpreter() -> bool: ...
 # Of workers with an interpreter of their own.
 def ask(fn: Callable[..., object], args: tuple[object, ...], is_async: bool, /) -> Any: ...
 def is_cancelled() -> bool: ...
+def isolated_table(
+    enter: Callable[[Worker, int], bool],
+    name: str,
+    settings: bytes,
+    initializer: Function | None,
+    tasks_most: int,
+    /,
+) -> tuple[int, int, object]: ...
+def end_isolates() -> None: ...
+def forget_isolates() -> None: ...
+
+VALUE: Final[int]
+ERROR: Final[int]
+CANCELLED: Final[int]
+
+@final
+class Function:
+    def __init__(self, kind: int, blob: bytes) -> None: ...
+
+@final
+class SharedBuffer: ...
 
 @final
 class Call:

@@ -31,6 +31,12 @@ def remember_mask() -> None:
     _mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
+def use_mask(mask: Iterable[int]) -> None:
+    """Let what workers start block these signals."""
+    global _mask
+    _mask = mask
+
+
 def add_worker() -> None:
     """The calling thread is a worker."""
     _workers.add(threading.get_ident())

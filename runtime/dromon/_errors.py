@@ -36,6 +36,11 @@ class IsolationError(RuntimeError):
         self.module = module
 
 
+def no_isolate(reason: str) -> IsolationError:
+    """What a call raises whose worker has no interpreter to run it in."""
+    return IsolationError(f"a worker could not make an interpreter of its own: {reason}")
+
+
 class SpawnError(OSError):
     """The system refused what a pool needs: threads, or the descriptor by which a trio run hears
     that its calls have ended.

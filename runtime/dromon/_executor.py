@@ -13,22 +13,26 @@ from concurrent.futures.thread import BrokenThreadPool
 from contextlib import closing
 from functools import partial
 from logging import getLogger
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
 import attrs
 
 from ._bridge import LINE_UP
 from ._call import outside_async
-from ._callables import check_sync, refuse_coroutine
+from ._callables import check_sync
 from ._cpus import usable_cpus
+from ._errors import SpawnError
+from ._functions import function_of
 from ._futures import PoolFuture
+from ._isolated_chunks import run_calls
+from ._isolation import choose_isolation
 from ._options import check_name, check_options, check_workers
 from ._pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from contextvars import ContextVar
     from typing import NoReturn
 
     from ._stalls import Stall
@@ -60,7 +64,8 @@ class Executor(ThreadPoolExecutor):
           It cannot use the executor, which waits for it. If it raises, all calls raise
           `concurrent.futures.thread.BrokenThreadPool`.
       initargs (tuple): Its arguments.
-      stack_size, guard_size, affinity, nice, sched_policy, stall_after, on_stall: As for `Pool`.
+      stack_size, guard_size, affinity, nice, sched_policy, stall_after, on_stall, isolation,
+      max_tasks_per_worker, context_vars: As for `Pool`.
 
     Raises:
       ValueError: An argument is out of range.
@@ -88,6 +93,9 @@ class Executor(ThreadPoolExecutor):
         sched_policy: int | None = None,
         stall_after: float | None = None,
         on_stall: Callable[[Stall], object] | None = None,
+        isolation: Literal["thread", "interpreter", "auto"] = "thread",
+        max_tasks_per_worker: int | None = None,
+        context_vars: Iterable[ContextVar[Any]] = (),
     ) -> None:
         if max_workers is not None:
             check_workers("max_workers", max_workers)
@@ -95,7 +103,10 @@ class Executor(ThreadPoolExecutor):
             max_workers = min(32, usable_cpus() + 4)
         if initializer is not None:
             check_sync("initializer", initializer)
-            initializer = partial(_initialize, ref(self), initializer, tuple(initargs))
+            if choose_isolation(isolation) == "interpreter":
+                initializer = partial(initializer, *initargs)
+            else:
+                initializer = partial(_initialize, ref(self), initializer, tuple(initargs))
         if thread_name_prefix == "":
             thread_name_prefix = f"Executor-{self._counter()}"
         self._options = check_options(
@@ -109,6 +120,9 @@ class Executor(ThreadPoolExecutor):
             sched_policy=sched_policy,
             stall_after=stall_after,
             on_stall=on_stall,
+            isolation=isolation,
+            max_tasks_per_worker=max_tasks_per_worker,
+            context_vars=context_vars,
         )
         self._max_workers = cast("int", self._options.workers)
         self._starting = threading.Lock()
@@ -167,8 +181,10 @@ class Executor(ThreadPoolExecutor):
         calls = zip(*iterables, strict=False)
         if chunksize == 1:
             return self._results(fn, calls, timeout, buffersize)
-        chunks = ((chunk,) for chunk in iter(lambda: [*itertools.islice(calls, chunksize)], []))
-        return _drain(self._results(partial(_run_chunk, fn), chunks, timeout, buffersize))
+        called: Any = function_of(fn) if self._options.isolation == "interpreter" else fn
+        chunks = iter(lambda: tuple(itertools.islice(calls, chunksize)), ())
+        arguments = ((called, chunk) for chunk in chunks)
+        return _drain(self._results(run_calls, arguments, timeout, buffersize))
 
     def _results(
         self,
@@ -226,9 +242,12 @@ class Executor(ThreadPoolExecutor):
             # A long queue is what an executor is for.
             pool = Pool._open(attrs.evolve(self._options, warns_of_saturation=False))
         except _InitializerError as error:
-            text = "a thread initializer failed, the thread pool is not usable anymore"
-            self._set_refusal(BrokenThreadPool, text)
-            raise BrokenThreadPool(text) from error.__cause__
+            self._break(error.__cause__)
+        except Exception as error:
+            if self._options.isolation == "thread" or isinstance(error, SpawnError):
+                raise
+            logger.critical("Exception in initializer:", exc_info=True)
+            self._break(error)
         with _exit_lock:
             is_too_late = _exiting
             if not is_too_late:
@@ -237,6 +256,11 @@ class Executor(ThreadPoolExecutor):
             pool._close()
             self._refuse()
         return pool
+
+    def _break(self, cause: BaseException | None) -> NoReturn:
+        text = "a thread initializer failed, the thread pool is not usable anymore"
+        self._set_refusal(BrokenThreadPool, text)
+        raise BrokenThreadPool(text) from cause
 
     def _refuse_initializer(self) -> None:
         """Whoever starts the executor waits for its initializers, so they cannot wait for it."""
@@ -295,29 +319,14 @@ def _check_positive(argument: str, number: int) -> None:
         raise ValueError(f"{argument} must be 1 or more, not {number}")
 
 
-def _run_chunk(
-    fn: Callable[..., RetT], chunk: list[tuple[Any, ...]]
-) -> tuple[list[RetT], BaseException | None]:
-    """Run calls until one raises, and return the results, and what it raised."""
-    results: list[RetT] = []
-    try:
-        for args in chunk:
-            result: Any = fn(*args)
-            if type(result) is CoroutineType:
-                refuse_coroutine("fn", fn, result)
-            results.append(result)
-    except BaseException as error:
-        return results, error
-    return results, None
-
-
 def _drain(
-    chunks: Generator[tuple[list[RetT], BaseException | None], None, None],
+    chunks: Generator[tuple[tuple[RetT, ...], BaseException | None], None, None],
 ) -> Iterator[RetT]:
     """Give results without keeping those that were taken."""
     with closing(chunks):
-        for results, error in chunks:
-            results.reverse()
+        for chunk, error in chunks:
+            results = [*reversed(chunk)]
+            del chunk
             while results:
                 yield results.pop()
             if error is not None:

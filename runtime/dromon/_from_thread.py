@@ -6,7 +6,7 @@ import inspect
 import queue
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, TypeVarTuple
 
 import attrs
 import trio
@@ -21,7 +21,7 @@ from trio.lowlevel import (
 )
 
 from . import _trio_threads
-from ._bridge import current_call
+from ._bridge import CANCELLED, ERROR, VALUE, current_call
 from ._callables import refuse_coroutine
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ class AsyncMessage(Generic[RetT]):
 
     afn: Callable[..., Awaitable[RetT]]
     args: tuple[object, ...]
-    context: Context = attrs.field(init=False, factory=copy_context)
-    answer: queue.SimpleQueue[Outcome[RetT]] = attrs.field(init=False, factory=queue.SimpleQueue)
+    context: Context = attrs.field(factory=copy_context)
+    answer: Any = attrs.field(factory=queue.SimpleQueue)  # an Answers
 
     async def run(self) -> None:
         """Run it in the task that waits for the call, which protects itself."""
@@ -180,8 +180,8 @@ class SyncMessage(Generic[RetT]):
 
     fn: Callable[..., RetT]
     args: tuple[object, ...]
-    context: Context = attrs.field(init=False, factory=copy_context)
-    answer: queue.SimpleQueue[Outcome[RetT]] = attrs.field(init=False, factory=queue.SimpleQueue)
+    context: Context = attrs.field(factory=copy_context)
+    answer: Any = attrs.field(factory=queue.SimpleQueue)  # an Answers
 
     def run_sync(self) -> None:
         """Run it in whatever task it is."""
@@ -234,6 +234,47 @@ def _ask(call: _bridge.Call, token: TrioToken, message: Any) -> Any:
     else:
         token.run_sync_soon(message.start_system_task)
     return message.answer.get().unwrap()
+
+
+# ---- What a call in another interpreter asks -----------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class _Answer:
+    """Where the outcome of a message of such a call goes."""
+
+    call: _bridge.Call
+
+    def put(self, outcome: Outcome[Any]) -> None:
+        try:
+            if isinstance(outcome, Value):
+                self.call.answer(VALUE, outcome.value)
+            elif isinstance(outcome.error, trio.Cancelled):
+                self.call.answer(CANCELLED, None)
+            else:
+                self.call.answer(ERROR, outcome.error)
+        except BaseException as error:  # it cannot travel
+            self.call.answer(ERROR, error)
+
+
+def question(
+    call: _bridge.Call,
+    asked: tuple[Callable[..., Any], tuple[object, ...]] | None,
+    error: BaseException | None,
+    is_async: bool,
+) -> AsyncMessage[Any] | SyncMessage[Any]:
+    """The message of a call that asks; an error if what it asks cannot be made here."""
+    if asked is None:
+        return SyncMessage(_raise, (error,), Context(), _Answer(call))
+    kind = AsyncMessage if is_async else SyncMessage
+    return kind(*asked, Context(), _Answer(call))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+# ---- Calls of this interpreter -------------------------------------------------------------------
 
 
 def _deliver(call: _bridge.Call, message: object) -> None:

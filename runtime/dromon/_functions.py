@@ -12,6 +12,7 @@ from importlib import import_module
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from ._bridge import Function
 from ._pickling import dump_by_value, reference
 
 if TYPE_CHECKING:
@@ -51,6 +52,23 @@ def portable(fn: Callable[..., Any]) -> tuple[int, bytes]:
     return kind, blob
 
 
+def function_of(fn: Callable[..., Any]) -> Function:
+    """The record by which a function travels; the same one for what is the same in a worker."""
+    kind, blob = portable(fn)
+    key = (kind, blob)
+    function = _functions.get(key)
+    if function is None:
+        if len(_functions) >= _FUNCTIONS_MOST:
+            _functions.clear()
+        function = _functions[key] = Function(kind, blob)
+    return function
+
+
+# Records by what they were made of. Each that is made anew is loaded anew by all workers.
+_functions: dict[tuple[int, bytes], Function] = {}
+_FUNCTIONS_MOST: Final = 1024
+
+
 def load(kind: int, blob: bytes) -> Callable[..., Any]:
     """The function that `portable` has described.
 
@@ -72,13 +90,6 @@ def load(kind: int, blob: bytes) -> Callable[..., Any]:
             ) from None
     function: Callable[..., Any] = found
     return function
-
-
-def digest(blob: bytes) -> bytes:
-    """16 bytes that stand for a pickle."""
-    from hashlib import blake2b  # takes milliseconds to import
-
-    return blake2b(blob, digest_size=16).digest()
 
 
 # ---- What is known of functions ------------------------------------------------------------------

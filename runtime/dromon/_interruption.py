@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from outcome import capture
 from trio import Cancelled, CancelScope, TooSlowError, current_time, sleep
-from trio.lowlevel import Abort, current_trio_token, reschedule, spawn_system_task
+from trio.lowlevel import (
+    Abort,
+    current_trio_token,
+    reschedule,
+    spawn_system_task,
+    start_thread_soon,
+)
 
 from ._bridge import ABANDON, INTERRUPT
 
@@ -71,6 +77,23 @@ async def in_time(call: Awaitable[RetT], timeout: float, sync_fn: Callable[..., 
     raise TooSlowError(f"{name} did not end within {timeout} s") from interrupted
 
 
+def raise_soon(call: _bridge.Call) -> None:
+    """Raise the interrupts of a call that runs in another interpreter, once its GIL can be had.
+
+    That may take as long as a C function in there keeps it, so a thread waits in place of the loop.
+    """
+    start_thread_soon(call.raise_interrupt, _ignore, "dromon interrupt")
+
+
+def _retire_soon(call: _bridge.Call) -> None:
+    """Give the place of its worker to a new one, if it is an isolated one."""
+    start_thread_soon(call.retire, _ignore, "dromon retire")
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
 class Escalation:
     """What happens to a call that does not end when it is interrupted.
 
@@ -110,5 +133,6 @@ class Escalation:
             # While its task does something for it, it cannot be given up.
             while not self._call.abandon():  # noqa: ASYNC110
                 await sleep(max(self._grace_period, _LOOK_AGAIN))
+            _retire_soon(self._call)
             self._call.waiter = None
             reschedule(self._task, capture(raise_cancel))

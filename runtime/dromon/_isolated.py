@@ -14,7 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import _pickling
-from ._children import add_worker, remove_worker
+from ._children import add_worker, remove_worker, use_mask
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
@@ -35,7 +35,8 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     threading.current_thread().name = name
-    add_worker(settings["signal_mask"])
+    use_mask(settings["signal_mask"])
+    add_worker()
     if not _own_modules:
         _own_modules = frozenset(sys.modules)
     sys.path[:] = settings["path"]
@@ -48,9 +49,17 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
     return variables
 
 
+def finish() -> None:
+    """Do what is done at the end of an interpreter, for the end of the process."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
 def leave() -> bool:
     """Forget all that came with the calls of a worker, and tell whether that could be done."""
-    atexit._run_exitfuncs()
+    finish()
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join()

@@ -19,9 +19,9 @@ from ._errors import IsolationError
 from ._functions import function_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextvars import ContextVar
 
+    from ._options import PoolOptions
     from ._worker import Entry
 
 ISOLATIONS: Final = ("thread", "interpreter", "auto")
@@ -81,17 +81,13 @@ def choose_isolation(isolation: str) -> str:
     return isolation
 
 
-def isolated_table(
-    entry: Entry,
-    name: str,
-    initializer: Callable[[], object] | None,
-    variables: tuple[ContextVar[Any], ...],
-    max_tasks_per_worker: int,
-) -> tuple[int, int, object]:
+def isolated_table(entry: Entry, options: PoolOptions) -> tuple[int, int, object]:
     """What `open_core` needs for isolated workers, as `_bridge.worker_table` for others."""
-    started = None if initializer is None else function_of(initializer)
-    settings = marshal.dumps(_settings(variables))
-    return _bridge.isolated_table(entry, name, settings, started, max_tasks_per_worker)
+    initializer = None if options.initializer is None else function_of(options.initializer)
+    settings = marshal.dumps(_settings(options.context_vars))
+    return _bridge.isolated_table(
+        entry, options.name, settings, initializer, options.max_tasks_per_worker
+    )
 
 
 def _settings(variables: tuple[ContextVar[Any], ...]) -> dict[str, Any]:

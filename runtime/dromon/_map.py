@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 import trio
+from outcome import Error, Value
 from trio.lowlevel import (
     Abort,
     ParkingLot,
@@ -35,11 +36,14 @@ from trio.lowlevel import (
 from ._bridge import WAIT
 from ._chunks import (
     CHUNK_SECONDS,
+    ChunkResult,
     ChunkSize,
     Work,
     run_chunk,
 )
 from ._errors import ClosedPoolError
+from ._functions import function_of
+from ._isolated_chunks import run_chunk as run_isolated_chunk
 from ._port import _deliver_calls, current_port, new_port, note_withdrawn
 
 if TYPE_CHECKING:
@@ -115,6 +119,7 @@ class Map:
         self, pool: Pool, work: Work, bounds: Bounds, source: Source, order: Order
     ) -> None:
         self._pool = pool
+        self._is_isolated = pool._options.isolation == "interpreter"
         self._work = work
         self._bounds = bounds
         self.source = source
@@ -259,7 +264,9 @@ class Map:
         if (growing := self._growing) is not None:
             self._growing = None
             return growing
-        may_share = self._hungry and not (self._bounds.size.is_fixed or self._can_read_on())
+        may_share = self._hungry and not (
+            self._is_isolated or self._bounds.size.is_fixed or self._can_read_on()
+        )
         return self._share() if may_share else None
 
     def _can_read_on(self) -> bool:
@@ -282,12 +289,40 @@ class Map:
         return shared
 
     def _submit(self, chunk: _Chunk) -> None:
-        arguments = (self._work, chunk.first, chunk.items)
-        call = self._pool._bridge.call(self._port(), None, run_chunk, arguments, WAIT, None)
+        if self._is_isolated:
+            call = self._isolated_call(chunk)
+        else:
+            arguments = (self._work, chunk.first, chunk.items)
+            call = self._pool._bridge.call(self._port(), None, run_chunk, arguments, WAIT, None)
         call.waiter = partial(self._end_chunk, chunk)
         if not call.submit():
             raise ClosedPoolError("the pool is closed")
         self._submitted[chunk] = call
+
+    def _isolated_call(self, chunk: _Chunk) -> _bridge.Call:
+        """A call that gets copies of the items."""
+        work = self._work
+        fn = function_of(work.fn)
+        arguments = (
+            fn, work.star, work.return_outcomes, work.seconds, chunk.first, tuple(chunk.items)
+        )
+        call = self._pool._bridge.call
+        made: _bridge.Call = work.context.run(
+            call, self._port(), None, run_isolated_chunk, arguments, WAIT, None
+        )
+        return made
+
+    def _take_isolated(self, chunk: _Chunk, call: _bridge.Call) -> ChunkResult:
+        """What has become of the chunk, whose items that ran are still in it."""
+        values, failed, error, seconds = call.unwrap()
+        results = list(values)
+        if self._work.return_outcomes:
+            results = list(map(Value, results))
+            for index in failed:
+                results[index] = Error(values[index])
+        for _ in range(min(len(results), len(chunk.items))):
+            chunk.items.popleft()
+        return results, error, seconds
 
     def _port(self) -> _bridge.Port:
         port = current_port() or self._port_at_the_end
@@ -300,7 +335,10 @@ class Map:
     def _end_chunk(self, chunk: _Chunk) -> None:
         """Called when a worker has done with a chunk. It must not raise."""
         try:
-            results, error, seconds = self._submitted.pop(chunk).unwrap()
+            call = self._submitted.pop(chunk)
+            results, error, seconds = (
+                self._take_isolated(chunk, call) if self._is_isolated else call.unwrap()
+            )
         except BaseException as unexpected:
             results, error, seconds = [], unexpected, 0.0
         self._collect(chunk, results, seconds)

@@ -6,7 +6,8 @@ import errno
 import faulthandler
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsFloat, SupportsIndex
 
 import attrs
 
@@ -15,6 +16,7 @@ from ._arguments import ArgumentsOf
 from ._callables import check_sync
 from ._cpus import usable_cpus
 from ._errors import SpawnError
+from ._isolation import choose_isolation
 from ._native import ffi, lib
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class PoolOptions:
     sched_policy: int = AS_OPENER
     stall_after: float | None = None
     on_stall: Callable[[Stall], object] | None = None
+    isolation: str = "thread"  # or "interpreter"
+    max_tasks_per_worker: int = 0
+    context_vars: tuple[ContextVar[Any], ...] = ()
     warns_of_saturation: bool = True  # where work is queued on purpose there is nothing to say
 
 
@@ -71,6 +76,9 @@ def check_options(
     sched_policy: int | None = None,
     stall_after: float | None = None,
     on_stall: Callable[[Stall], object] | None = None,
+    isolation: Literal["thread", "interpreter", "auto"] = "thread",
+    max_tasks_per_worker: int | None = None,
+    context_vars: Iterable[ContextVar[Any]] = (),
 ) -> PoolOptions:
     """Check the arguments of `dromon.Pool`, which documents them and what is raised.
 
@@ -88,6 +96,15 @@ def check_options(
         check_sync("on_stall", on_stall)
     if on_stall is not None and stall_after is None:
         raise ValueError("on_stall needs stall_after, the seconds after which a call has stalled")
+    chosen = choose_isolation(isolation)
+    variables = _check_variables(context_vars)
+    if chosen == "thread" and isolation != "auto":
+        if max_tasks_per_worker is not None:
+            raise ValueError("max_tasks_per_worker needs isolation='interpreter'")
+        if variables:
+            raise ValueError(
+                "context_vars needs isolation='interpreter': threads see all context variables"
+            )
     return PoolOptions(
         workers=count,
         name=check_name("name", name),
@@ -100,10 +117,25 @@ def check_options(
         sched_policy=_check_policy(sched_policy),
         stall_after=None if stall_after is None else _check_seconds("stall_after", stall_after),
         on_stall=on_stall,
+        isolation=chosen,
+        max_tasks_per_worker=0
+        if max_tasks_per_worker is None
+        else _check_range(
+            "max_tasks_per_worker", max_tasks_per_worker, 1, 2**63, "an integer or None"
+        ),
+        context_vars=variables,
     )
 
 
 takes_options = ArgumentsOf(check_options)
+
+
+def _check_variables(variables: Iterable[ContextVar[Any]]) -> tuple[ContextVar[Any], ...]:
+    checked = tuple(variables)
+    for each in checked:
+        if not isinstance(each, ContextVar):
+            raise TypeError(f"context_vars must be context variables, not {each!r}")
+    return checked
 
 
 def check_workers(argument: str, workers: int) -> int:

@@ -19,6 +19,7 @@ from ._bridge import BLOCK, REFUSE
 from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
+from ._isolation import delivery_port, isolated_table
 from ._map import Order
 from ._native import ffi, lib
 from ._open_map import map_all, open_map
@@ -108,6 +109,7 @@ class Pool:
     _ended: threading.Event  # all accepted calls have
     _joining: threading.Lock
     _joined: bool = True  # or never started
+    _table: object  # kept alive for workers that are still to enter
     _on_stall: StallHook | None  # kept alive for the monitor
     _on_saturated: SaturationHook | None  # this, too
 
@@ -137,13 +139,15 @@ class Pool:
         if options.warns_of_saturation:
             self._on_saturated = SaturationHook(options.name, self._workers)
             saturation_hook = _bridge.saturation_hook(self._on_saturated)
-        entry = Entry(options.name, options.initializer)
+        is_isolated = options.isolation == "interpreter"
+        entry = Entry(options.name, None if is_isolated else options.initializer)
+        table = isolated_table(entry, options) if is_isolated else _bridge.worker_table(entry)
         error: BaseException | None = None
         try:
             self._core = open_core(
                 options,
                 self._workers,
-                _bridge.worker_table(entry),
+                table,
                 hook,
                 saturation_hook,
             )
@@ -158,7 +162,12 @@ class Pool:
                 del error  # whose traceback leads to this frame
         if self._on_stall is not None:
             self._on_stall.core = self._core
-        self._bridge = _bridge.Pool(int(ffi.cast("uintptr_t", self._core)))
+        address = int(ffi.cast("uintptr_t", self._core))
+        if is_isolated:
+            self._bridge = _bridge.Pool(address, delivery_port(), options.context_vars)
+        else:
+            self._bridge = _bridge.Pool(address)
+        self._table = table
         if self._on_saturated is not None:
             self._on_saturated.bridge = self._bridge
         self._joined = False
@@ -183,7 +192,9 @@ class Pool:
             return
         self._end()
         _dropped_pools.append(
-            _DroppedPool(self._core, self._ended, (self._on_stall, self._on_saturated))
+            _DroppedPool(
+                self._core, self._ended, (self._table, self._on_stall, self._on_saturated)
+            )
         )
         warnings.warn(
             f"unclosed dromon pool {self._options.name!r}",
@@ -636,7 +647,7 @@ class _DroppedPool:
 
     core: Any
     ended: threading.Event
-    hooks: tuple[StallHook | None, SaturationHook | None]  # the monitor may still call them
+    needed: tuple[object, ...]  # by its threads, still
 
 
 _dropped_pools: list[_DroppedPool] = []
@@ -693,30 +704,52 @@ async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
 
 # ---- The default pool ----------------------------------------------------------------------------
 
-_default_pool: Pool | None = None
-_default_options = PoolOptions()
-_default_pool_lock = threading.Lock()
 
 
-def default_pool() -> Pool:
-    """The pool of `dromon.to_thread`, opened at first use; it lasts as long as the process."""
-    global _default_pool
-    if _default_pool is None:
-        with _default_pool_lock:
-            if _default_pool is None:
-                workers = _default_options.workers or environment_workers()
-                _default_pool = Pool._open(attrs.evolve(_default_options, workers=workers))
-    return _default_pool
+@attrs.define(eq=False)
+class DefaultPool:
+    """The pool that calls use that name none: opened at first use, it lasts as long as the process."""
+
+    kind: str
+    options: PoolOptions
+    pool: Pool | None = None
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def get(self) -> Pool:
+        if self.pool is None:
+            with self.lock:
+                if self.pool is None:
+                    workers = self.options.workers or environment_workers()
+                    self.pool = Pool._open(attrs.evolve(self.options, workers=workers))
+        return self.pool
+
+    def configure(self, options: PoolOptions) -> None:
+        with self.lock:
+            if self.pool is not None:
+                raise RuntimeError(
+                    "the default pool has been opened: configure it before the first call of"
+                    f" dromon.to_{self.kind}.run_sync"
+                )
+            self.options = options
+
+    def forget_parent(self) -> None:
+        self.pool = None
+        self.lock = threading.Lock()
+
+
+thread_pool = DefaultPool("thread", PoolOptions())
+interpreter_pool = DefaultPool("interpreter", PoolOptions(isolation="interpreter"))
 
 
 @takes_options
 def configure_default_pool(options: PoolOptions) -> None:
-    """Say how the default pool shall be opened, that of `dromon.to_thread`, before its first use.
+    """Say how a default pool shall be opened, before its first use.
 
-    The arguments are those of `Pool`, which describes them. Where neither ``workers`` nor
-    ``affinity`` says how many workers there are, ``DROMON_WORKERS`` does. What was configured
-    before is replaced. In the child of a fork, which opens a default pool of its own, it holds
-    again.
+    That of `dromon.to_thread` or, with ``isolation="interpreter"``, that of
+    `dromon.to_interpreter`. The arguments are those of `Pool`, which describes them. Where neither
+    ``workers`` nor ``affinity`` says how many workers there are, ``DROMON_WORKERS`` does. What was
+    configured before is replaced. In the child of a fork, which opens a default pool of its own, it
+    holds again.
 
     Raises:
       RuntimeError: The default pool has been opened.
@@ -728,14 +761,7 @@ def configure_default_pool(options: PoolOptions) -> None:
         dromon.configure_default_pool(name="hashing", nice=5)
         trio.run(main)
     """
-    global _default_options
-    with _default_pool_lock:
-        if _default_pool is not None:
-            raise RuntimeError(
-                "the default pool has been opened: configure it before the first call of"
-                " dromon.to_thread.run_sync"
-            )
-        _default_options = options
+    (interpreter_pool if options.isolation == "interpreter" else thread_pool).configure(options)
 
 
 # ---- Forks ---------------------------------------------------------------------------------------
@@ -755,9 +781,8 @@ class _PoolOfTheParent:
 
 def _forget_pools() -> None:
     """In the child of a fork."""
-    global _default_pool, _default_pool_lock
-    _default_pool = None
-    _default_pool_lock = threading.Lock()
+    thread_pool.forget_parent()
+    interpreter_pool.forget_parent()
     for pool in _open_pools:
         # For a call that is on its way to the old bridge, and for a worker that forked.
         lib.dromon_pool_forget(pool._core)

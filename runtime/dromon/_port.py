@@ -130,6 +130,9 @@ def _wake_waiters(calls: list[_bridge.Call]) -> None:
         waiter = call.waiter
         if type(waiter) is Task:
             reschedule(waiter, cast("Outcome[object]", call))
+        elif call.asks:  # nobody waits for it who could serve
+            call.unwrap().start_system_task()
+            call.leave()
         elif waiter is not None:
             waiter()
         elif call.limiter is not None:

@@ -8,7 +8,7 @@ from trio.lowlevel import enable_ki_protection
 
 from . import _call
 from ._limiter import default_limiter
-from ._pool import Pool, default_pool
+from ._pool import Pool, thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ async def run_sync(
         _call.refuse_outside_trio("run_sync")
         raise
     return await _call.run_sync(
-        default_pool()._bridge if pool is None else pool._bridge,
+        thread_pool.get()._bridge if pool is None else pool._bridge,
         sync_fn,
         args,
         thread_name,

@@ -76,6 +76,11 @@ class Entry:
             return False
         return True
 
+    def fail(self, index: int, error: BaseException) -> None:
+        """The initializer of an isolated worker has raised this, in its own interpreter."""
+        error.add_note(f"raised by the initializer of {worker_name(self._pool_name, index)}")
+        self._errors[index] = error
+
     def take_error(self) -> BaseException | None:
         """What the initializer raised, in the first of the workers where it did."""
         errors, self._errors = self._errors, {}
