@@ -16,7 +16,8 @@ import trio
 import trio.testing
 
 import dromon
-from dromon._native import lib
+from dromon._native import ffi, lib
+from dromon._statistics import read_statistics
 
 # ---- Histograms ----------------------------------------------------------------------------------
 
@@ -231,3 +232,34 @@ async def test_a_call_that_catches_its_interrupt_was_not_cut_short() -> None:
 def test_each_field_of_a_histogram_is_documented() -> None:
     for field in attrs.fields(dromon.Histogram):
         assert f"\n  {field.name} (" in inspect.cleandoc(dromon.Histogram.__doc__ or "")
+
+
+# ---- Replaced workers ----------------------------------------------------------------------------
+
+
+def test_workers_that_were_replaced_are_counted() -> None:
+    libc = ctypes.CDLL(None)
+    semaphore = ctypes.create_string_buffer(64)
+    libc.sem_init(semaphore, 0, 0)
+    port, core = ffi.new("dromon_port **"), ffi.new("dromon_pool **")
+    assert lib.dromon_port_open(port) == 0
+    assert lib.dromon_pool_open(ffi.new("dromon_pool_config *", {"workers": 1}), core) == 0
+    task = ffi.new("dromon_native_task *")
+    sem_wait = ffi.cast("int (*)(void *)", ctypes.cast(libc.sem_wait, ctypes.c_void_p).value)
+    argument = ffi.cast("void *", ctypes.addressof(semaphore))
+    lib.dromon_native_task_init(task, sem_wait, argument, port[0])
+    assert lib.dromon_pool_submit(core[0], ffi.addressof(task.task)) == 0
+    while (began := lib.dromon_pool_read_began(core[0], 0)) == 0:
+        time.sleep(0.001)
+    before = read_statistics(core[0], 1, "dromon")
+    assert lib.dromon_pool_replace(core[0], 0, began) == 0
+    after = read_statistics(core[0], 1, "dromon")
+    libc.sem_post(semaphore)
+    assert lib.dromon_port_wait(port[0], -1) == 0
+    assert lib.dromon_pool_close(core[0], ffi.NULL) == 0
+    assert lib.dromon_pool_join(core[0]) == 0
+    lib.dromon_pool_unref(core[0])
+    lib.dromon_port_unref(port[0])
+    assert (before.retired, after.retired) == (0, 1)
+    assert before.workers[0].name == after.workers[0].name
+    assert before.workers[0].tid != after.workers[0].tid

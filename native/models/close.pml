@@ -1,7 +1,7 @@
 /* close.pml - how a pool ends, as in native/core/pool.md: close against late submit and steal.
  *
  * Outside submitters submit a task each. The first one, when it runs, submits children from its worker:
- * into the worker's own deque, and what does not fit there into the injection queue. The other worker
+ * into the worker's own deque, and what does not fit there as from outside. The other worker
  * steals. The closer may come at any moment of all that.
  *
  * Checked: what was accepted runs once, what was refused does not; the closing task runs once, by the
@@ -14,6 +14,7 @@
  *    and the deque's positions are as their pages say.
  *  - searching before Announce, and that workers have to be kept busy: park.pml. A task ends at once.
  *    A thief that takes a lost race for empty leaves early, which is no harm here; park.pml rejects it.
+ *  - workers that are retired, and Take back.
  *  - the waiting room behind the ring, and a submitter that sleeps in it until there is room.
  *  - a third worker (too many states for an exhaustive search), and sizes: a deque holds one task.
  *
@@ -103,8 +104,18 @@ inline PublishOwn(me, new_task) {
   if
   :: deque[me].bottom - deque[me].top < DEQUE_CAPACITY ->
      accepted[new_task] = true;
-     DequePush(me, new_task)
-  :: else -> PublishInjection(new_task)
+     DequePush(me, new_task);
+     Notify()
+  :: else ->
+     Enter(was_closed);
+     if
+     :: was_closed -> refused[new_task] = true
+     :: else ->
+        PublishInjection(new_task);
+        Notify()
+     fi;
+     Exit(was_closed);
+     was_closed = false
   fi
 }
 
@@ -119,9 +130,7 @@ inline Run(me, task) {
      :: child <= TASKS ->
         if
         :: gate_closed -> refused[child] = true /* Look */
-        :: else ->
-           PublishOwn(me, child);
-           Notify()
+        :: else -> PublishOwn(me, child)
         fi;
         child++
      :: else -> child = 0; break
@@ -191,7 +200,7 @@ inline Leave() {
 
 proctype Worker(byte me) {
   byte task, child, position, victim, aim, looked, offset;
-  bool searching, by_retract, was_last, visible, closed;
+  bool searching, by_retract, was_last, visible, closed, was_closed;
   do
   :: Find(me, task);
      closed = false;

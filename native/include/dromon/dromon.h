@@ -213,7 +213,7 @@ typedef struct dromon_pool_config {
   uint32_t spawn;        /* enum dromon_spawn: how to make the workers. Any but AUTO is taken by its
                               word: where it cannot be had the opening fails */
   const dromon_ops *ops; /* NULL: the workers run native tasks alone */
-  void *ops_arg;         /* for `enter` */
+  void *ops_arg;    /* for `enter`, by which a worker may come at any time if others are replaced */
   const char *name; /* UTF-8: thread n is named name-n, of which the name is cut to what fits into
                               15 bytes. Copied. NULL: "dromon" */
   const dromon_placement *placement; /* NULL: as the thread that opens the pool */
@@ -282,8 +282,8 @@ DROMON_API int dromon_pool_is_closed(const dromon_pool *pool);
 DROMON_API void dromon_pool_forget(dromon_pool *pool);
 
 /* Waits until the workers of a closed pool have ended and frees their stacks. Once, by the owner. 0, or
- * -EBUSY if the pool is not closed. The stack of a retired worker is freed when another retired one ends, of any pool,
- * or by the next join, whichever comes first once it has ended. */
+ * -EBUSY if the pool is not closed. The stack of a retired worker that has ended is freed when another
+ * retired one ends, of any pool, or by the next join. */
 DROMON_API int dromon_pool_join(dromon_pool *pool);
 
 /* Gives the place of a worker that is stuck in a task to a fresh one. If worker `index` still runs the task
