@@ -13,12 +13,13 @@ import _posixsubprocess
 import functools
 import os
 import signal
-import subprocess
+import sys
 import threading
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 # What new processes shall block: as whoever opened the last pool.
 _mask: Iterable[int] = ()
@@ -27,8 +28,13 @@ _workers: set[int] = set()  # their idents
 
 def remember_mask() -> None:
     """Let what workers start block what the calling thread blocks."""
+    use_mask(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def use_mask(mask: Iterable[int]) -> None:
+    """Let what workers start block these signals."""
     global _mask
-    _mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    _mask = mask
 
 
 def use_mask(mask: Iterable[int]) -> None:
@@ -81,6 +87,7 @@ def _spawn_with_mask(spawn: Callable[..., int]) -> Callable[..., int]:
 os.register_at_fork(after_in_child=_after_fork)
 # `multiprocessing` calls the first, `subprocess` the second or the third.
 _posixsubprocess.fork_exec = _fork_exec_with_mask(_posixsubprocess.fork_exec)
-subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]
+if (subprocess := sys.modules.get("subprocess")) is not None:  # else it will take that one
+    subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]
 os.posix_spawn = _spawn_with_mask(os.posix_spawn)
 os.posix_spawnp = _spawn_with_mask(os.posix_spawnp)
