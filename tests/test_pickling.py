@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import contextvars
-import decimal
 import functools
 import pickle
 import sys
@@ -140,8 +139,8 @@ def test_instances_of_importable_classes_need_no_cloudpickle() -> None:
         import sys
         from fractions import Fraction
         from dromon import _pickling
-        data, buffers = _pickling.dumps(({"a": [Fraction(1, 3), memoryview(b"")]}, len, KeyError(1)))
-        _pickling.loads(data, buffers)
+        objects = {"a": [Fraction(1, 3), memoryview(b"")]}, len, KeyError(1)
+        _pickling.loads(*_pickling.dumps(objects))
         print("cloudpickle" in sys.modules)
         """,
         "False",
@@ -150,10 +149,9 @@ def test_instances_of_importable_classes_need_no_cloudpickle() -> None:
 
 
 def test_a_context_variable_of_a_module_travels_by_name() -> None:
-    variable = decimal.getcontext and _module_variable
-    (arrived,) = travel(variable)
-    assert arrived is variable
-    assert b"_module_variable" in _pickling.dumps((variable,))[0]
+    (arrived,) = travel(_module_variable)
+    assert arrived is _module_variable
+    assert b"_module_variable" in _pickling.dumps((_module_variable,))[0]
 
 
 _module_variable: contextvars.ContextVar[int] = contextvars.ContextVar("another name")
@@ -166,7 +164,12 @@ def test_a_context_variable_of_no_module_is_the_same_each_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [threading.Lock, lambda: Path(__file__).open(), lambda: (x for x in ())]
+    "make",
+    [
+        threading.Lock,
+        lambda: Path(__file__).open(),  # noqa: SIM115
+        lambda: (x for x in ()),
+    ],
 )
 def test_what_cannot_travel_is_a_type_error_that_names_its_place(
     make: Callable[[], Any],
@@ -257,8 +260,10 @@ def test_values_cross_into_an_isolated_interpreter_and_back() -> None:
         data = worker.run(
             '''
                 import sys
-                variable, add, views = _pickling.loads(given[0], [memoryview(each) for each in given[1]])
-                result = _pickling.dumps((variable, variable.get(), add(1), bytes(views["view"])))[0]
+                data, buffers = given
+                variable, add, views = _pickling.loads(data, list(map(memoryview, buffers)))
+                back = variable, variable.get(), add(1), bytes(views["view"])
+                result, _ = _pickling.dumps(back)
                 assert "cffi" not in sys.modules and "trio" not in sys.modules
                 ''',
             (data, [bytes(each) for each in buffers]),

@@ -82,7 +82,7 @@ def hidden() -> str:
 first = hidden
 
 
-def hidden() -> str:  # type: ignore[no-redef]  # noqa: F811
+def hidden() -> str:  # type: ignore[no-redef]
     return "second"
 
 

@@ -266,8 +266,8 @@ def test_a_refused_module_is_found_in_the_chain() -> None:
 
 def test_a_refused_module_is_found_in_a_packages_own_words() -> None:
     error = ImportError(
-        "Error importing numpy.\n\nOriginal error was: module numpy._core._multiarray_umath does not"
-        " support loading in subinterpreters\n"
+        "Error importing numpy.\n\nOriginal error was: module numpy._core._multiarray_umath"
+        " does not support loading in subinterpreters\n"
     )
     assert refused_module(error) == "numpy._core._multiarray_umath"
 
