@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .. import open_pool
+from .. import IsolationError, open_pool
 from .._cpus import usable_cpus
 from ._bar import Bar
 from ._files import survey
@@ -81,7 +81,7 @@ def _run(parser: ArgumentParser, args: Namespace) -> int:
         opening = open_pool(workers=workers, **options)
     except ValueError as error:
         parser.error(f"argument --workers: {error}")
-    except RuntimeError as error:
+    except IsolationError as error:
         parser.error(f"argument --isolation: {error}")
     bar = Bar(sys.stderr)
     # This pass also fills the page cache, so that no way has to wait for the disk.
