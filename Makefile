@@ -1,6 +1,6 @@
 # Everything that is done with this tree. Each target sets up what it needs in $(VENV).
 #
-#   make demo     compress and hash Python's standard library on the pool, beside its peers
+#   make demo     work on the files of Python's standard library on the pool, beside its peers
 #   make test     all tests: C (plain and under sanitizers) and Python
 #   make models   the models of the protocols, checked exhaustively (needs spin)
 #   make cross    the core for aarch64, with every warning an error, and its threads under qemu-user

@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from . import __version__, _demo, _doctor
+from . import __version__, _doctor
+from ._demo._command import add_to as _add_demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dromon {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _demo.add_to(commands)
+    _add_demo(commands)
     _doctor.add_to(commands)
     return parser
 

@@ -1,10 +1,11 @@
-"""The files of the demo, and what is done to each of them."""
+"""The files of the demo, and the work on them that lets go of the GIL."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import zlib
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -49,21 +50,19 @@ class Work:
     Attributes:
       files (int): How many were done.
       read (int): Their bytes.
-      compressed (int): Their bytes after compression.
-      digest (int): The sum of their SHA-256 digests modulo 2**256: the same in whatever order the
-          files were done.
+      counts (Counter[str]): What was counted or added up: the same in whatever order the files were
+          done.
       unreadable (tuple[Unreadable, ...]): The files that failed.
     """
 
     files: int
     read: int
-    compressed: int
-    digest: int
+    counts: Counter[str]
     unreadable: tuple[Unreadable, ...] = ()
 
 
 def crunch(path: str) -> Work:
-    """Read, compress and hash one file: the one callable that all ways run.
+    """Read, compress and hash one file.
 
     It does not raise if the file cannot be read: the result says so.
     """
@@ -75,22 +74,29 @@ def crunch(path: str) -> Work:
             compressed += len(compressor.compress(chunk))
             hasher.update(chunk)
     except OSError as error:
-        return Work(0, 0, 0, 0, (_unreadable(path, error),))
+        return unreadable(path, error)
     compressed += len(compressor.flush())
-    return Work(1, read, compressed, int.from_bytes(hasher.digest(), "big"))
+    # So few bytes of each digest that readers of JSON who know no long integers keep the sum.
+    digest = int.from_bytes(hasher.digest()[:4], "big")
+    return Work(1, read, Counter(compressed_bytes=compressed, sha256_sum=digest))
+
+
+def unreadable(path: str, error: OSError) -> Work:
+    """Return what comes of a file that cannot be read."""
+    return Work(0, 0, Counter(), (_unreadable(path, error),))
 
 
 def total(works: Iterable[Work]) -> Work:
     """Add up what came of several files."""
-    files = read = compressed = digest = 0
-    unreadable: list[Unreadable] = []
+    files = read = 0
+    counts: Counter[str] = Counter()
+    failures: list[Unreadable] = []
     for work in works:
         files += work.files
         read += work.read
-        compressed += work.compressed
-        digest += work.digest
-        unreadable += work.unreadable
-    return Work(files, read, compressed, digest % 2**256, tuple(unreadable))
+        counts.update(work.counts)
+        failures += work.unreadable
+    return Work(files, read, counts, tuple(failures))
 
 
 def survey(top: str, bar: Bar, skip: str | None = None) -> Tree:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from ._files import crunch, total
+from ._files import total
 from ._forked import run_forked
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from .. import Pool, WorkerStatistics
     from ._bar import Bar
-    from ._files import File, Work
+    from ._files import Work
+    from ._workloads import Workload
 
     RunSync: TypeAlias = Callable[[Callable[[str], Work], str], Awaitable[Work]]
 
@@ -59,48 +60,61 @@ class _Way:
 
 
 async def measure(
-    files: Sequence[File],
+    workloads: Sequence[Workload],
     opening: AbstractAsyncContextManager[Pool],
     channels: Sequence[socket],
     bar: Bar,
-) -> tuple[list[Sequence[Round]], Sequence[WorkerStatistics]]:
-    """Do all files in each of the ways in turn, `ROUNDS` times.
+) -> tuple[list[list[Sequence[Round]]], Sequence[WorkerStatistics]]:
+    """Do all files of each workload in each of the ways in turn, `ROUNDS` times.
 
     Args:
-      files (Sequence[File]): The files, in the order in which they are to be done.
+      workloads (Sequence[Workload]): One is measured after the other.
       opening (AbstractAsyncContextManager[Pool]): Opens the pool, with as many workers as there are
           processes.
       channels (Sequence[socket]): Those to the bare processes.
       bar (Bar): Shows how far it is.
 
     Returns:
-      The rounds of each way, those of ``serial`` first and of the ceiling last, and the workers of
-      the pool.
+      For each workload the rounds of each way, those of ``serial`` first and of the ceiling last,
+      and the workers of the pool.
     """
+    async with opening as pool:
+        measured = [
+            await _rounds(workload, _ways(workload, number, pool, channels, bar), bar)
+            for number, workload in enumerate(workloads)
+        ]
+        return measured, pool.statistics().workers
+
+
+def _ways(
+    workload: Workload, number: int, pool: Pool, channels: Sequence[socket], bar: Bar
+) -> Sequence[_Way]:
     workers = len(channels)
 
     def driven(name: str, run_sync: RunSync, calls_at_once: int) -> _Way:
-        return _Way(name, calls_at_once, lambda: _drive(run_sync, calls_at_once, files, bar))
+        return _Way(name, calls_at_once, lambda: _drive(run_sync, calls_at_once, workload, bar))
 
-    async with opening as pool:
-        ways = [
-            driven("serial", _in_the_task_itself, 1),
-            # trio has a thread for each call under way: this many calls make as many as the pool
-            # has, and more of them were no faster but made the loop later.
-            driven("trio.to_thread", trio.to_thread.run_sync, workers),
-            # A pool has its threads whatever the number of calls: here a worker finds its next call
-            # in the queue while its result is on the way.
-            driven("dromon pool", pool.run_sync, workers * 2),
-            _Way(
-                f"ceiling: {workers} bare forks",
-                workers,
-                lambda: run_forked(channels, bar),
-                watched=False,
-            ),
-        ]
-        bar.start("", ROUNDS * len(ways) * sum(file.size for file in files))
-        rounds = [[await _round(way, number, bar) for way in ways] for number in range(ROUNDS)]
-        return list(zip(*rounds, strict=True)), pool.statistics().workers
+    return [
+        driven("serial", _in_the_task_itself, 1),
+        # trio has a thread for each call under way: this many calls make as many as the pool
+        # has, and more of them were no faster but made the loop later.
+        driven("trio.to_thread", trio.to_thread.run_sync, workers),
+        # A pool has its threads whatever the number of calls: here a worker finds its next call
+        # in the queue while its result is on the way.
+        driven("dromon pool", pool.run_sync, workers * 2),
+        _Way(
+            f"ceiling: {workers} bare forks",
+            workers,
+            lambda: run_forked(channels, number, bar),
+            watched=False,
+        ),
+    ]
+
+
+async def _rounds(workload: Workload, ways: Sequence[_Way], bar: Bar) -> list[Sequence[Round]]:
+    bar.start("", ROUNDS * len(ways) * sum(file.size for file in workload.files))
+    rounds = [[await _round(way, number, bar) for way in ways] for number in range(ROUNDS)]
+    return list(zip(*rounds, strict=True))
 
 
 async def _round(way: _Way, number: int, bar: Bar) -> Round:
@@ -137,13 +151,13 @@ async def _watch(
         due = trio.current_time() + NAP
 
 
-async def _drive(run_sync: RunSync, calls_at_once: int, files: Sequence[File], bar: Bar) -> Work:
+async def _drive(run_sync: RunSync, calls_at_once: int, workload: Workload, bar: Bar) -> Work:
     works: list[Work] = []
-    todo = iter(files)
+    todo = iter(workload.files)
 
     async def take() -> None:
         for file in todo:  # One iterator for all tasks: each takes the next file.
-            work = await run_sync(crunch, file.path)
+            work = await run_sync(workload.function, file.path)
             works.append(work)
             bar.advance(work.read)
 

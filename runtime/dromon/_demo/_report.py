@@ -1,4 +1,4 @@
-"""What the demo says in the end: a table, or one JSON object."""
+"""What the demo says in the end: tables, or one JSON object."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from .._cpus import usable_cpus
 from ._measure import ROUNDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .. import WorkerStatistics
     from ._files import Tree, Unreadable
     from ._measure import Round
+    from ._workloads import Workload
 
 MEGA: Final = 1_000_000
 HEADINGS: Final = (
@@ -45,8 +46,7 @@ class Row:
     calls_at_once: int
     files: int
     bytes: int
-    compressed_bytes: int
-    sha256_sum: str
+    counts: Mapping[str, int]
     seconds: float
     mb_per_second: float
     speed_up: float
@@ -64,14 +64,45 @@ class Row:
             calls_at_once=median.calls_at_once,
             files=work.files,
             bytes=work.read,
-            compressed_bytes=work.compressed,
-            sha256_sum=f"{work.digest:064x}",
+            counts=dict(work.counts.most_common()),
             seconds=median.seconds,
             mb_per_second=work.read / MEGA / median.seconds,
             speed_up=_times_faster(rounds, serial),
             of_the_ceiling=_times_faster(rounds, ceiling),
             loop_late_p50_ms=_percentile_ms(median.lateness, 50),
             loop_late_p99_ms=_percentile_ms(median.lateness, 99),
+        )
+
+
+@attrs.frozen
+class Comparison:
+    """What came of one workload.
+
+    Attributes:
+      workload (str): What was done to the files.
+      rows (Sequence[Row]): The ways.
+      agree (bool): Whether all rounds of all ways came to the same sums.
+      skipped (int): How many of the files the workload is not for.
+    """
+
+    workload: str
+    rows: Sequence[Row]
+    agree: bool
+    skipped: int
+
+    @classmethod
+    def of(cls, workload: Workload, rounds: Sequence[Sequence[Round]], files: int) -> Comparison:
+        """Compare the ways, that of ``serial`` first and of the ceiling last."""
+        serial, ceiling = rounds[0], rounds[-1]
+        first, *others = (each.work for way in rounds for each in way)
+        return cls(
+            workload=workload.name,
+            rows=[Row.of(way, serial, ceiling) for way in rounds],
+            agree=all(
+                (work.files, work.read, work.counts) == (first.files, first.read, first.counts)
+                for work in others
+            ),
+            skipped=files - len(workload.files),
         )
 
 
@@ -103,8 +134,8 @@ class Report:
       path (str): What the user named.
       unreadable (Sequence[Unreadable]): What could not be read there.
       rounds (int): How often each way did all files.
-      rows (Sequence[Row]): The ways.
-      agree (bool): Whether all rounds of all ways came to the same sums.
+      workloads (Sequence[Comparison]): What was done to the files, and how fast.
+      isolation (str): What the user chose for the workers of the pool.
       workers (Sequence[Worker]): The threads of the pool.
       python (Python): The running Python.
       usable_cpus (int): How many CPUs the process may use.
@@ -113,8 +144,8 @@ class Report:
     path: str
     unreadable: Sequence[Unreadable]
     rounds: int
-    rows: Sequence[Row]
-    agree: bool
+    workloads: Sequence[Comparison]
+    isolation: str
     workers: Sequence[Worker]
     python: Python
     usable_cpus: int
@@ -124,21 +155,20 @@ class Report:
         cls,
         path: str,
         tree: Tree,
-        rounds: Sequence[Sequence[Round]],
+        measured: Sequence[tuple[Workload, Sequence[Sequence[Round]]]],
+        isolation: str,
         workers: Sequence[WorkerStatistics],
     ) -> Report:
         """Put the report together from what `survey` and `measure` returned."""
-        works = [each.work for way in rounds for each in way]
+        works = [each.work for _, rounds in measured for way in rounds for each in way]
         # A file that goes away after the survey fails in every way; it is reported once.
         failures = [*tree.unreadable, *(each for work in works for each in work.unreadable)]
-        serial, ceiling = rounds[0], rounds[-1]
         return cls(
             path=path,
             unreadable=list({each.path: each for each in failures}.values()),
             rounds=ROUNDS,
-            rows=[Row.of(way, serial, ceiling) for way in rounds],
-            agree=len({(work.files, work.read, work.compressed, work.digest) for work in works})
-            == 1,
+            workloads=[Comparison.of(*each, len(tree.files)) for each in measured],
+            isolation=isolation,
             workers=[Worker(each.name, each.tid, each.spawn, each.spawn_error) for each in workers],
             python=_running_python(),
             usable_cpus=usable_cpus(),
@@ -156,19 +186,32 @@ def print_json(report: Report) -> None:
     print(json.dumps(attrs.asdict(report), indent=2))
 
 
-def print_table(report: Report) -> None:
-    """Print the table, and below it what it was measured on."""
+def print_tables(report: Report) -> None:
+    """Print a table for each workload, and below them what they were measured on."""
+    console = Console()
+    for comparison in report.workloads:
+        console.print(_table(comparison))
+        console.print()
+    for line in _circumstances(report):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(comparison: Comparison) -> Table:
     # As narrow as can be, for terminals of 80 columns.
-    table = Table(caption=_caption(report), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table = Table(
+        title=comparison.workload,
+        caption=_caption(comparison),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
     table.add_column("", overflow="fold")
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in report.rows:
+    for row in comparison.rows:
         table.add_row(row.way, *_cells(row))
-    console = Console()
-    console.print(table)
-    for line in _circumstances(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return table
 
 
 def _cells(row: Row) -> Iterator[str]:
@@ -182,21 +225,22 @@ def _cells(row: Row) -> Iterator[str]:
         yield "" if milliseconds is None else f"{milliseconds:.2f}"
 
 
-def _caption(report: Report) -> str:
-    agree = "All agree" if report.agree else "THEY DISAGREE: did the files change?"
-    return (
-        f"The median of {report.rounds} rounds; the ways took turns. {agree}."
-        f" Unreadable: {len(report.unreadable)}."
-    )
+def _caption(comparison: Comparison) -> str:
+    agree = "All agree" if comparison.agree else "THEY DISAGREE: did the files change?"
+    counts = ", ".join(f"{count} {name}" for name, count in comparison.rows[0].counts.items())
+    skipped = f" Other files: {comparison.skipped}." if comparison.skipped else ""
+    return f"{agree}: {counts}.{skipped}"
 
 
 def _circumstances(report: Report) -> Iterator[str]:
     python = report.python
     gil = "on" if python.gil else "off"
-    calls = (f"{row.way.partition(':')[0]} {row.calls_at_once}" for row in report.rows)
+    calls = (f"{row.way.partition(':')[0]} {row.calls_at_once}" for row in report.workloads[0].rows)
     yield f"path:          {report.path!r}"
+    yield f"unreadable:    {len(report.unreadable)}"
+    yield f"rounds:        {report.rounds}, each with a turn for each way; shown is the median"
     yield f"calls at once: {', '.join(calls)}"
-    yield f"workers:       {len(report.workers)}"
+    yield f"workers:       {len(report.workers)}, isolation: {report.isolation}"
     yield f"threads:       {', '.join(map(_thread, report.workers))}"
     yield f"Python:        {python.implementation} {python.version}, {python.compiler}, GIL {gil}"
     yield f"usable CPUs:   {report.usable_cpus}"
