@@ -18,6 +18,7 @@ _platform.check()
 
 from . import from_thread as from_thread  # noqa: E402
 from . import testing as testing  # noqa: E402
+from . import to_interpreter as to_interpreter  # noqa: E402
 from . import to_thread as to_thread  # noqa: E402
 from ._bridge import is_main_interpreter as _is_main_interpreter  # noqa: E402
 from ._building import get_include as get_include  # noqa: E402
@@ -27,6 +28,9 @@ from ._errors import Interrupted as Interrupted  # noqa: E402
 from ._errors import IsolationError as IsolationError  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
+from ._pickling import WritableBuffer as WritableBuffer  # noqa: E402
+from ._pickling import writable as writable  # noqa: E402
+from ._remote import RemoteError as RemoteError  # noqa: E402
 
 if _is_main_interpreter():
     from importlib.metadata import version as _version

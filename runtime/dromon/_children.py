@@ -37,12 +37,6 @@ def use_mask(mask: Iterable[int]) -> None:
     _mask = mask
 
 
-def use_mask(mask: Iterable[int]) -> None:
-    """Let what workers start block these signals."""
-    global _mask
-    _mask = mask
-
-
 def add_worker() -> None:
     """The calling thread is a worker."""
     _workers.add(threading.get_ident())

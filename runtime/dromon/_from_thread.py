@@ -247,8 +247,8 @@ class _Answer:
 
     def put(self, outcome: Outcome[Any]) -> None:
         try:
-            if isinstance(outcome, Value):
-                self.call.answer(VALUE, outcome.value)
+            if not isinstance(outcome, Error):
+                self.call.answer(VALUE, outcome.unwrap())
             elif isinstance(outcome.error, trio.Cancelled):
                 self.call.answer(CANCELLED, None)
             else:

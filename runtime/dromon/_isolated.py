@@ -11,7 +11,7 @@ import pickle
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _pickling
 from ._children import add_worker, remove_worker, use_mask
@@ -45,8 +45,7 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
     warnings.filters[:] = pickle.loads(settings["warning_filters"])  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]
     data, buffers = settings["variables"]
-    variables: tuple[ContextVar[Any], ...] = _pickling.loads(data, buffers)
-    return variables
+    return cast("tuple[ContextVar[Any], ...]", _pickling.loads(data, buffers))
 
 
 def finish() -> None:

@@ -1,4 +1,4 @@
-"""What a worker does with several calls as one: the chunks of maps in isolated workers, and of executors.
+"""Several calls as one: the chunks of maps in isolated workers, and of executors.
 
 Imports only what is light and loads in isolated interpreters.
 """
@@ -15,8 +15,8 @@ from ._callables import refuse_coroutine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Results, which of them are exceptions that were raised, the exception that ended the chunk, and the
-# seconds that it took.
+# Results, which of them are exceptions that were raised, the exception that ended the chunk, and
+# the seconds that it took.
 IsolatedChunkResult: TypeAlias = (
     "tuple[tuple[Any, ...], tuple[int, ...], BaseException | None, float]"
 )

@@ -73,7 +73,7 @@ def choose_isolation(isolation: str) -> str:
         has_gil = not sysconfig.get_config_var("Py_GIL_DISABLED")
         return "interpreter" if has_gil and can_isolate() else "thread"
     if isolation == "interpreter" and not can_isolate():
-        version = "%d.%d" % sys.version_info[:2]
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise IsolationError(
             "interpreters with a GIL of their own need Python 3.12 or later, and this is Python"
             f" {version}: use a later one, or isolation='thread'"
@@ -107,9 +107,7 @@ def _settings(variables: tuple[ContextVar[Any], ...]) -> dict[str, Any]:
 
 def _warning_filters() -> list[Any]:
     """The filters whose categories are known in other interpreters, too."""
-    return [
-        each for each in warnings.filters if _pickling.reference(each[2]) is not None
-    ]
+    return [each for each in warnings.filters if _pickling.reference(each[2]) is not None]
 
 
 # ---- Futures -------------------------------------------------------------------------------------

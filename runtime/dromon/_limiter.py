@@ -55,16 +55,26 @@ class DefaultLimiter:
 
 Limiter = CapacityLimiter | DefaultLimiter
 
-_of_run: RunVar[DefaultLimiter] = RunVar("dromon limiter")
+_of_threads: RunVar[DefaultLimiter] = RunVar("dromon limiter")
+_of_interpreters: RunVar[DefaultLimiter] = RunVar("dromon interpreter limiter")
 
 
 def default_limiter() -> DefaultLimiter:
-    """The one of the current trio run."""
+    """That of the current trio run for `dromon.to_thread`."""
+    return _get(_of_threads)
+
+
+def default_interpreter_limiter() -> DefaultLimiter:
+    """That of the current trio run for `dromon.to_interpreter`."""
+    return _get(_of_interpreters)
+
+
+def _get(of_run: RunVar[DefaultLimiter]) -> DefaultLimiter:
     try:
-        return _of_run.get()
+        return of_run.get()
     except LookupError:
         limiter = DefaultLimiter()
-        _of_run.set(limiter)
+        of_run.set(limiter)
         return limiter
 
 

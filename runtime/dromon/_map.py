@@ -304,7 +304,12 @@ class Map:
         work = self._work
         fn = function_of(work.fn)
         arguments = (
-            fn, work.star, work.return_outcomes, work.seconds, chunk.first, tuple(chunk.items)
+            fn,
+            work.star,
+            work.return_outcomes,
+            work.seconds,
+            chunk.first,
+            tuple(chunk.items),
         )
         call = self._pool._bridge.call
         made: _bridge.Call = work.context.run(

@@ -19,7 +19,7 @@ from ._bridge import BLOCK, REFUSE
 from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
-from ._isolation import delivery_port, isolated_table
+from ._isolation import choose_isolation, delivery_port, isolated_table
 from ._map import Order
 from ._native import ffi, lib
 from ._open_map import map_all, open_map
@@ -87,6 +87,18 @@ class Pool:
     is changed back before the next call; only the name that a C function of less than a microsecond
     gave its thread may stay a while. So is a change from outside, as by ``taskset``.
 
+    **Interpreters**: what a call needs, and its outcome, travel between interpreters as copies.
+    Functions are found by module and name, in modules that the worker imports for itself; lambdas,
+    closures and functions of ``__main__`` are sent by value, with what they use, once as long as
+    that is the same. None, numbers, strings, bytes and tuples of them travel fast, and all else by
+    :mod:`pickle`. A `memoryview` is a `memoryview` on the same memory, read-only unless
+    `dromon.writable` made it; as long as the call, or what it keeps, has it, the memory cannot be
+    resized. Exceptions keep their traceback; those that cannot travel arrive as `RemoteError`.
+    Extension modules that were not made for such interpreters, NumPy for one, cannot be imported
+    there: `IsolationError` says which, and `dromon.explain` tells beforehand. An interpreter is
+    made in the background when the pool opens (with an ``initializer`` opening waits for it), and
+    is emptied and kept for later pools when the pool closes.
+
     A pool that is dropped without being closed is told of by a `ResourceWarning`, and its threads
     end when they have run what was queued. At the end of the process they end at once.
 
@@ -94,6 +106,7 @@ class Pool:
       ValueError: An argument is out of range.
       TypeError: An argument is of a wrong type.
       SpawnError: The threads could not be started; nothing is left behind.
+      IsolationError: This Python has no interpreters with a GIL of their own.
       BaseException: What ``initializer`` raised; nothing is left behind.
 
     Example::
@@ -192,9 +205,7 @@ class Pool:
             return
         self._end()
         _dropped_pools.append(
-            _DroppedPool(
-                self._core, self._ended, (self._table, self._on_stall, self._on_saturated)
-            )
+            _DroppedPool(self._core, self._ended, (self._table, self._on_stall, self._on_saturated))
         )
         warnings.warn(
             f"unclosed dromon pool {self._options.name!r}",
@@ -705,10 +716,9 @@ async def _open_pool(options: PoolOptions) -> AsyncIterator[Pool]:
 # ---- The default pool ----------------------------------------------------------------------------
 
 
-
 @attrs.define(eq=False)
 class DefaultPool:
-    """The pool that calls use that name none: opened at first use, it lasts as long as the process."""
+    """The pool of calls that name none: opened at first use, it lasts as long as the process."""
 
     kind: str
     options: PoolOptions
@@ -719,6 +729,7 @@ class DefaultPool:
         if self.pool is None:
             with self.lock:
                 if self.pool is None:
+                    choose_isolation(self.options.isolation)
                     workers = self.options.workers or environment_workers()
                     self.pool = Pool._open(attrs.evolve(self.options, workers=workers))
         return self.pool
