@@ -60,7 +60,8 @@ def leave() -> bool:
     """Forget all that came with the calls of a worker, and tell whether that could be done."""
     finish()
     for thread in threading.enumerate():
-        if thread is not threading.current_thread():
+        # Those that stand for this worker, or for an earlier one, are no threads of a user's.
+        if not isinstance(thread, (threading._MainThread, threading._DummyThread)):  # type: ignore[attr-defined]
             thread.join()
     remove_worker()
     sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
