@@ -550,6 +550,9 @@ def test_all_that_opens_a_pool_shows_the_same_arguments() -> None:
         "sched_policy",
         "stall_after",
         "on_stall",
+        "isolation",
+        "max_tasks_per_worker",
+        "context_vars",
     ]
     assert inspect.signature(dromon.open_pool).parameters == parameters
     assert inspect.signature(dromon.configure_default_pool).parameters == parameters

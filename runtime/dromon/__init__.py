@@ -28,18 +28,18 @@ from ._errors import Interrupted as Interrupted  # noqa: E402
 from ._errors import IsolationError as IsolationError  # noqa: E402
 from ._errors import QueueFull as QueueFull  # noqa: E402
 from ._errors import SpawnError as SpawnError  # noqa: E402
-from ._pickling import WritableBuffer as WritableBuffer  # noqa: E402
-from ._pickling import writable as writable  # noqa: E402
-from ._remote import RemoteError as RemoteError  # noqa: E402
 
 if _is_main_interpreter():
     from importlib.metadata import version as _version
 
     from ._executor import Executor as Executor
     from ._open_map import MapResults as MapResults
+    from ._pickling import WritableBuffer as WritableBuffer
+    from ._pickling import writable as writable
     from ._pool import Pool as Pool
     from ._pool import configure_default_pool as configure_default_pool
     from ._pool import open_pool as open_pool
+    from ._remote import RemoteError as RemoteError
     from ._stalls import Stall as Stall
     from ._statistics import Histogram as Histogram
     from ._statistics import PoolStatistics as PoolStatistics
@@ -47,7 +47,7 @@ if _is_main_interpreter():
 
     __version__ = _version("dromon")
 else:
-    from ._stand_ins import load_version as _load_version
+    from ._stand_ins import load_late as _load_late
     from ._stand_ins import stand_ins as _stand_ins
 
     globals().update(
@@ -56,5 +56,5 @@ else:
             "Executor Histogram MapResults Pool PoolStatistics Stall WorkerStatistics"
             " configure_default_pool open_pool",
         ),
-        __getattr__=_load_version,
+        __getattr__=_load_late,
     )

@@ -82,6 +82,15 @@ class Pool:
           after: in the trio run that opened the pool if `open_pool` did, else on a thread of the
           pool that exists for this alone, where it must not take long. By default a warning goes
           to the logger ``dromon``.
+      isolation (str): ``"thread"``: calls run on threads of this interpreter, and take turns for
+          its GIL. ``"interpreter"``: each worker has an interpreter with a GIL of its own, so that
+          pure Python runs in parallel, see below; on Python 3.12 and later. ``"auto"``:
+          interpreters on a Python with a GIL, if it has them, and threads on a free-threaded one.
+      max_tasks_per_worker (int | None): After how many calls a worker empties its interpreter: then
+          all modules are imported anew, and ``initializer`` is called again. By default it never
+          does. For interpreters.
+      context_vars (Iterable[ContextVar]): Context variables whose values travel with each call that
+          is made while they have one. For interpreters: threads see all.
 
     What a call or the initializer changes of its worker's CPU affinity, thread name or signal mask
     is changed back before the next call; only the name that a C function of less than a microsecond
@@ -98,6 +107,18 @@ class Pool:
     there: `IsolationError` says which, and `dromon.explain` tells beforehand. An interpreter is
     made in the background when the pool opens (with an ``initializer`` opening waits for it), and
     is emptied and kept for later pools when the pool closes.
+
+    **Interpreters**: what a call needs, and its outcome, travel between interpreters as copies.
+    Functions are found by module and name, in modules that the worker imports for itself; lambdas,
+    closures and functions of ``__main__`` are sent by value, with what they use, and once as long
+    as that is the same. None, numbers, strings, bytes and tuples of them travel fast, and all else
+    by :mod:`pickle`. A `memoryview` is a `memoryview` on the same memory, read-only unless
+    `dromon.writable` shared it; as long as the call, or what it keeps, has it, the memory cannot be
+    resized. Exceptions keep their traceback; those that cannot travel arrive as `RemoteError`.
+    Extension modules that were not made for such interpreters, NumPy for one, cannot be imported
+    there: `IsolationError` says which, and `dromon.explain` tells beforehand. The interpreters are
+    made in the background when the pool opens (with an ``initializer`` opening waits for them), and
+    are emptied and kept for later pools when it closes.
 
     A pool that is dropped without being closed is told of by a `ResourceWarning`, and its threads
     end when they have run what was queued. At the end of the process they end at once.

@@ -7,6 +7,7 @@ the main one, nor trio.
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import GenericAlias
 
 from ._errors import IsolationError
@@ -33,10 +34,20 @@ def stand_ins(module: str, names: str) -> dict[str, type]:
     return {name: type(name, (_StandIn,), {"__module__": module}) for name in names.split()}
 
 
-def load_version(name: str) -> str:
-    """The ``__getattr__`` of the package, whose version takes a while to find."""
-    if name != "__version__":
-        raise AttributeError(f"module 'dromon' has no attribute {name!r}")
-    from importlib.metadata import version
+# What is real here, too, but takes a while to load.
+_LATE = {
+    "RemoteError": "_remote",
+    "WritableBuffer": "_pickling",
+    "writable": "_pickling",
+}
 
-    return version("dromon")
+
+def load_late(name: str) -> object:
+    """The ``__getattr__`` of the package."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dromon")
+    if name not in _LATE:
+        raise AttributeError(f"module 'dromon' has no attribute {name!r}")
+    return getattr(import_module(f"dromon.{_LATE[name]}"), name)

@@ -42,5 +42,5 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """The library under test: its `to_thread`, `from_thread` and `testing`."""
     if request.param == "trio":
         return trio
-    monkeypatch.setattr(_pool, "_default_pool", request.getfixturevalue("large_pool"))
+    monkeypatch.setattr(_pool.thread_pool, "pool", request.getfixturevalue("large_pool"))
     return dromon if request.param == "dromon" else unchanged_code()

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import sysconfig
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
@@ -70,15 +70,14 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
 def _run(parser: ArgumentParser, args: Namespace) -> int:
     path: str = args.path
     workers: int = args.workers
-    isolation: str = args.isolation
+    isolation: Literal["thread", "interpreter", "auto"] = args.isolation
     try:
         os.stat(path)
     except OSError as error:
         parser.error(f"argument PATH: {path!r}: {error.strerror}")
-    options: dict[str, Any] = {} if isolation == "thread" else {"isolation": isolation}
     try:
         # No thread starts before `measure` enters it.
-        opening = open_pool(workers=workers, **options)
+        opening = open_pool(workers, isolation=isolation)
     except ValueError as error:
         parser.error(f"argument --workers: {error}")
     except IsolationError as error:
