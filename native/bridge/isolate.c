@@ -111,7 +111,7 @@ static void end_turn(struct isolate *isolate);
 
 /* ---- A worker comes and leaves -------------------------------------------------------------------------- */
 
-/* Begins an interpreter, which is attached then; false with `error`, without a thread state. */
+/* Begins an interpreter; false with `error`. Detached before and after. */
 static bool begin_interpreter(struct isolate *isolate, const char **error) {
   PyInterpreterConfig config = {
       .use_main_obmalloc = 0,
@@ -122,13 +122,16 @@ static bool begin_interpreter(struct isolate *isolate, const char **error) {
       .check_multi_interp_extensions = 1,
       .gil = PyInterpreterConfig_OWN_GIL,
   };
+  PyThreadState *first;
   pthread_mutex_lock(&making); /* CPython 3.12 does not claim to make two at once */
-  PyStatus status = Py_NewInterpreterFromConfig(&isolate->thread_state, &config);
+  PyStatus status = Py_NewInterpreterFromConfig(&first, &config);
   bool begun = !PyStatus_Exception(status);
   if (begun)
-    isolate->interpreter = PyThreadState_GetInterpreter(isolate->thread_state);
+    isolate->interpreter = PyThreadState_GetInterpreter(first);
   pthread_mutex_unlock(&making);
-  if (!begun)
+  if (begun)
+    PyEval_SaveThread(); /* `first` remains: CPython 3.12 aborts if there is none for a time */
+  else
     *error = status.err_msg != NULL ? status.err_msg : "for no reason that it tells";
   return begun;
 }
@@ -177,35 +180,28 @@ static void write_failure(struct isolate *isolate, struct parcel *failure) {
   Py_DECREF(error);
 }
 
-/* A kept interpreter, or a new one, whose turn is the caller's; attached. */
+/* A kept interpreter, or a new one. */
 static struct isolate *take_interpreter(const char **error) {
-  pause_at_the_end();
   struct isolate *isolate = take_kept();
-  if (isolate != NULL) {
-    pthread_mutex_lock(&isolate->turn);
-    isolate->thread_state = PyThreadState_New(isolate->interpreter);
-    PyEval_RestoreThread(isolate->thread_state);
+  if (isolate != NULL)
     return isolate;
-  }
   isolate = add_record();
-  if (isolate == NULL) {
-    *error = "there is no memory";
-    return NULL;
-  }
-  pthread_mutex_lock(&isolate->turn);
-  if (begin_interpreter(isolate, error))
-    return isolate;
-  pthread_mutex_unlock(&isolate->turn); /* the record is lost */
+  if (isolate != NULL && begin_interpreter(isolate, error))
+    return isolate; /* else the record is lost */
   return NULL;
 }
 
 struct isolate *bridge_isolate_open(const char *settings, size_t size, const char *name,
                                     struct parcel *failure, const char **error) {
+  pause_at_the_end();
+  *error = "there is no memory";
   struct isolate *isolate = take_interpreter(error);
   if (isolate == NULL)
     return NULL;
-  current = isolate;
   isolate->ident = PyThread_get_thread_ident();
+  pthread_mutex_lock(&isolate->turn);
+  isolate->thread_state = PyThreadState_New(isolate->interpreter);
+  bridge_isolate_come_back(isolate);
   if (set_up(isolate, settings, size, name) == 0)
     return isolate;
   *error = "its set-up has failed";
