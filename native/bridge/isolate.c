@@ -430,6 +430,8 @@ void bridge_isolates_end(void) {
   pthread_mutex_unlock(&isolates_lock);
   for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
     end(isolate);
+  if (first != NULL)
+    bridge_forget_keywords();
   PyEval_RestoreThread(own);
 }
 

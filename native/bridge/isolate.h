@@ -73,6 +73,9 @@ void bridge_isolates_forget(void);
 /* Takes an interpreter out of the runtime's list. */
 void bridge_unlink_interpreter(PyInterpreterState *interpreter);
 
+/* Lets the runtime forget what it would free of other interpreters' memory. */
+void bridge_forget_keywords(void);
+
 /* ---- share.c ---- */
 
 void bridge_share_release_all(struct share *share);

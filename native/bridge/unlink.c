@@ -3,6 +3,9 @@
  * When there are others than the main one, Py_FinalizeEx aborts the process (CPython 3.12), or ends them by
  * itself (from 3.14), and aborts if a thread is in one. Ending one can fail, too: in 3.12.1 it aborts after
  * `import hashlib`. CPython has no function for leaving them alone; the list is in its internal headers.
+ *
+ * In the same way CPython 3.12 frees, as if they were the main interpreter's, the tuples of keywords that C
+ * functions make at their first call, which may have been in another interpreter, and aborts.
  */
 #define PY_SSIZE_T_CLEAN
 #include <patchlevel.h>
@@ -23,5 +26,11 @@ void bridge_unlink_interpreter(PyInterpreterState *interpreter) {
     link = &(*link)->next;
   if (*link != NULL)
     *link = interpreter->next;
+}
+
+void bridge_forget_keywords(void) {
+#if PY_VERSION_HEX < 0x030D0000
+  _PyRuntime.getargs.static_parsers = NULL;
+#endif
 }
 #endif
