@@ -33,6 +33,8 @@ if _is_main_interpreter():
     from importlib.metadata import version as _version
 
     from ._executor import Executor as Executor
+    from ._explain import Explanation as Explanation
+    from ._explain import explain as explain
     from ._open_map import MapResults as MapResults
     from ._pickling import WritableBuffer as WritableBuffer
     from ._pickling import writable as writable
@@ -53,8 +55,8 @@ else:
     globals().update(
         _stand_ins(
             __name__,
-            "Executor Histogram MapResults Pool PoolStatistics Stall WorkerStatistics"
-            " configure_default_pool open_pool",
+            "Executor Explanation Histogram MapResults Pool PoolStatistics Stall WorkerStatistics"
+            " configure_default_pool explain open_pool",
         ),
         __getattr__=_load_late,
     )

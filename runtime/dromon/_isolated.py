@@ -1,4 +1,5 @@
-"""What happens inside the interpreter of an isolated worker when a worker comes and when it leaves.
+"""What happens inside the interpreter of an isolated worker when a worker comes and when it leaves,
+and what `dromon.explain` does there.
 
 Imports only what is light and loads in isolated interpreters. The bridge calls `enter` and `leave`.
 """
@@ -13,7 +14,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _pickling
+from . import _functions, _pickling
 from ._children import add_worker, remove_worker, use_mask
 
 if TYPE_CHECKING:
@@ -72,3 +73,9 @@ def leave() -> bool:
         del main[name]
     gc.collect()
     return True
+
+
+def load_call(kind: int, blob: bytes, data: bytes, buffers: list[bytes | bytearray]) -> None:
+    """Load a function and the arguments for it, and call nothing."""
+    _functions.load(kind, blob)
+    _pickling.loads(data, list(map(memoryview, buffers)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._bridge import is_cancelled
 from ._callables import refuse_coroutine
+from ._remote import name_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +45,11 @@ def run_chunk(
             value = fn(*item) if star else fn(item)
             if type(value) is CoroutineType:
                 refuse_coroutine("fn", fn, value)
-        except BaseException as error:
+        except BaseException as raised:
+            here = raised.__traceback__  # as after run_sync: only the frames of `fn`
+            raised.__traceback__ = here and here.tb_next
+            error = name_refusal(raised)
             error.add_note(f"raised for item {first + len(results)} of the map")
-            here = error.__traceback__  # as after run_sync: only the frames of `fn`
-            error.__traceback__ = here and here.tb_next
             if not return_errors:
                 return tuple(results), (), error, perf_counter() - began
             errors.append(len(results))
@@ -70,5 +72,5 @@ def run_calls(
                 refuse_coroutine("fn", fn, result)
             results.append(result)
     except BaseException as error:
-        return tuple(results), error
+        return tuple(results), name_refusal(error)
     return tuple(results), None

@@ -13,6 +13,7 @@ from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from . import _pickling
+from ._errors import IsolationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +58,7 @@ def dump_error(error: BaseException) -> tuple[bytes, list[object]]:
     """Pickle an exception as `_pickling.dumps` does. Always succeeds."""
     buffers: list[object]
     try:
+        error = name_refusal(error)
         data, buffers = _pickling.dumps((error,))
     except BaseException:  # not even an interrupt may keep the error from arriving
         data, buffers = b"", []
@@ -85,6 +87,21 @@ def refused_module(error: BaseException) -> str | None:
         if isinstance(each, ImportError) and (found := _REFUSAL.search(_text(each))):
             return found[1]
     return None
+
+
+def name_refusal(error: BaseException) -> BaseException:
+    """What leaves an isolated worker for an error: if it is an `ImportError` because an extension
+    module refused to load there, an `IsolationError` that it is the cause of."""
+    module = refused_module(error) if isinstance(error, ImportError) else None
+    if module is None:
+        return error
+    refusal = IsolationError(
+        f"the extension module {module!r} does not load in an interpreter of a worker's own: what"
+        " needs it can run with isolation='thread'",
+        module,
+    )
+    refusal.__cause__ = error
+    return refusal
 
 
 # ---- For the pickler -----------------------------------------------------------------------------
