@@ -8,7 +8,7 @@
 #   make test-debian SUITE=trixie  with glibc and the Pythons of another Debian
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
-#   make bench    the core alone beside its floors, then calls, maps and tasks beside their peers
+#   make bench    the core alone beside its floors, then calls, maps, tasks and interpreters beside their peers
 #   make docs     the documentation, in docs/_build/html
 #   make clean    remove all that was made
 #
@@ -79,6 +79,7 @@ bench: $(VENV)/installed build/bench/build.ninja
 	$(RUN) python benchmarks/lateness.py
 	$(RUN) python benchmarks/maps.py
 	$(RUN) python benchmarks/executor.py
+	$(RUN) python benchmarks/interpreters.py
 
 docs: $(VENV)/installed
 	$(RUN) sphinx-build -W --keep-going -b html docs docs/_build/html
@@ -91,7 +92,7 @@ clean:
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) python -m pip install --quiet --upgrade "pip>=25.1"
-	$(RUN) python -m pip install --quiet --group build --group test --group lint --group docs
+	$(RUN) python -m pip install --quiet --group build --group test --group lint --group docs --group bench
 	$(RUN) python -m pip install --quiet --no-build-isolation --editable .
 	touch $@
 

@@ -22,6 +22,8 @@
 #define Py_END_CRITICAL_SECTION2() }
 #endif
 
+enum { BRIDGE_KNOWN = 64 };
+
 typedef struct {
   PyTypeObject *call_type;
   PyTypeObject *port_type;
@@ -33,6 +35,10 @@ typedef struct {
   PyObject *future_words[3]; /* by enum bridge_future_word */
   PyObject *interrupted;     /* the class dromon.Interrupted */
   PyObject *loaded;          /* dict: the number of a function that travelled: the callable here */
+  struct {
+    PyObject *reference; /* a weak one */
+    PyObject *portable;
+  } known[BRIDGE_KNOWN]; /* callables that travel by reference, see errand.c */
 } bridge_state;
 
 bridge_state *bridge_state_of(PyTypeObject *defining_class);

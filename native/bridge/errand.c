@@ -2,11 +2,69 @@
  * it runs in the main interpreter. */
 #include "isolated.h"
 
+#include <stddef.h>
+
+/* ---- Functions that are known --------------------------------------------------------------- */
+
+/* What stands for a callable by its module and name does so as long as the callable lives: it is kept here,
+ * by the callable's address. */
+static size_t slot_of(PyObject *function) {
+  return ((uintptr_t)function / sizeof(max_align_t)) % BRIDGE_KNOWN;
+}
+
+static bool refers_to(PyObject *reference, PyObject *function) {
+#if PY_VERSION_HEX < 0x030D0000
+  return PyWeakref_GET_OBJECT(reference) == function;
+#else
+  PyObject *found;
+  PyWeakref_GetRef(reference, &found);
+  Py_XDECREF(found); /* if it is the function, that lives on */
+  return found == function;
+#endif
+}
+
+static PyObject *find_known(bridge_state *state, PyObject *function) {
+  PyObject *portable = NULL;
+  size_t slot = slot_of(function);
+  Py_BEGIN_CRITICAL_SECTION((PyObject *)state->function_type);
+  PyObject *reference = state->known[slot].reference;
+  if (reference != NULL && refers_to(reference, function))
+    portable = Py_NewRef(state->known[slot].portable);
+  Py_END_CRITICAL_SECTION();
+  return portable;
+}
+
+static void remember(bridge_state *state, PyObject *function, PyObject *portable) {
+  PyObject *reference = PyWeakref_NewRef(function, NULL);
+  if (reference == NULL) { /* of callables of a few types there is none */
+    PyErr_Clear();
+    return;
+  }
+  size_t slot = slot_of(function);
+  PyObject *old_reference, *old_portable;
+  Py_BEGIN_CRITICAL_SECTION((PyObject *)state->function_type);
+  old_reference = state->known[slot].reference;
+  old_portable = state->known[slot].portable;
+  state->known[slot].reference = reference;
+  state->known[slot].portable = Py_NewRef(portable);
+  Py_END_CRITICAL_SECTION();
+  Py_XDECREF(old_reference);
+  Py_XDECREF(old_portable);
+}
+
 PyObject *bridge_portable(bridge_state *state, PyObject *function) {
   if (Py_IS_TYPE(function, state->function_type))
     return Py_NewRef(function);
-  return bridge_call_python("dromon._functions", "function_of", "O", function);
+  PyObject *portable = find_known(state, function);
+  if (portable != NULL)
+    return portable;
+  portable = bridge_call_python("dromon._functions", "function_of", "O", function);
+  if (portable != NULL && bridge_function_is_reference(bridge_function_record(portable)))
+    remember(state, function, portable);
+  return portable;
 }
+
+/* ---- Calls ---------------------------------------------------------------------------------- */
 
 /* The values of the pool's context variables, where they have one, each after its number. */
 static PyObject *values_of(PyObject *variables) {

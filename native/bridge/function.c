@@ -35,6 +35,10 @@ void bridge_function_unref(struct function *function) {
     PyMem_RawFree(function);
 }
 
+bool bridge_function_is_reference(const struct function *function) {
+  return function->kind == BRIDGE_BY_REFERENCE;
+}
+
 struct function *bridge_function_record(PyObject *function) {
   return ((FunctionObject *)function)->function;
 }

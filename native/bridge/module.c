@@ -185,6 +185,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   Py_VISIT(state->function_type);
   Py_VISIT(state->shared_buffer_type);
   Py_VISIT(state->loaded);
+  for (int i = 0; i < BRIDGE_KNOWN; i++)
+    Py_VISIT(state->known[i].reference);
   Py_VISIT(state->interrupted);
   return 0;
 }
@@ -199,6 +201,10 @@ static int module_clear(PyObject *module) {
   Py_CLEAR(state->function_type);
   Py_CLEAR(state->shared_buffer_type);
   Py_CLEAR(state->loaded);
+  for (int i = 0; i < BRIDGE_KNOWN; i++) {
+    Py_CLEAR(state->known[i].reference);
+    Py_CLEAR(state->known[i].portable);
+  }
   for (int i = 0; i < BRIDGE_FUTURE_WORDS; i++)
     Py_CLEAR(state->future_words[i]);
   Py_CLEAR(state->interrupted);

@@ -10,25 +10,35 @@
 #include <string.h>
 
 enum {
-  SMALL = 4096,    /* bytes that are copied into the parcel, and from there */
-  DEEPEST = 32,    /* tuple in tuples that is not pickled */
-  FIRST_SIZE = 64, /* bytes of a parcel */
+  SMALL = 4096, /* bytes that are copied into the parcel, and from there */
+  DEEPEST = 32, /* tuple in tuples that is not pickled */
 };
 
 /* ---- Writing -------------------------------------------------------------------------------- */
 
-static char *reserve(struct parcel *parcel, size_t size) {
-  if (parcel->size + size > parcel->capacity) {
-    size_t capacity = 2 * parcel->capacity + size + FIRST_SIZE;
-    char *bytes = PyMem_RawRealloc(parcel->bytes, capacity);
-    if (bytes == NULL) {
-      PyErr_NoMemory();
-      return NULL;
-    }
-    parcel->bytes = bytes;
-    parcel->capacity = capacity;
+static const char *bytes_of(const struct parcel *parcel) {
+  return parcel->capacity == 0 ? parcel->small : parcel->bytes;
+}
+
+static int enlarge(struct parcel *parcel, size_t capacity) {
+  bool is_small = parcel->capacity == 0;
+  char *bytes = PyMem_RawRealloc(is_small ? NULL : parcel->bytes, capacity);
+  if (bytes == NULL) {
+    PyErr_NoMemory();
+    return -1;
   }
-  char *at = parcel->bytes + parcel->size;
+  if (is_small)
+    memcpy(bytes, parcel->small, parcel->size);
+  parcel->bytes = bytes;
+  parcel->capacity = capacity;
+  return 0;
+}
+
+static char *reserve(struct parcel *parcel, size_t size) {
+  size_t capacity = parcel->capacity == 0 ? sizeof parcel->small : parcel->capacity;
+  if (parcel->size + size > capacity && enlarge(parcel, 2 * capacity + size) < 0)
+    return NULL;
+  char *at = (char *)(uintptr_t)bytes_of(parcel) + parcel->size;
   parcel->size += size;
   return at;
 }
@@ -330,7 +340,7 @@ static PyObject *read_buffers(bridge_state *state, const struct parcel *parcel) 
 static PyObject *view_pickled(bridge_state *state, const struct parcel *parcel) {
   if (parcel->pickled != NULL)
     return bridge_share_view(state, parcel->pickled);
-  struct reader reader = {.at = parcel->bytes + parcel->pickled_at + 1};
+  struct reader reader = {.at = bytes_of(parcel) + parcel->pickled_at + 1};
   Py_ssize_t size;
   const char *data = read_bytes(&reader, &size);
   return PyMemoryView_FromMemory((char *)(uintptr_t)data, size, PyBUF_READ);
@@ -350,7 +360,7 @@ static PyObject *unpickle(bridge_state *state, const struct parcel *parcel, cons
 }
 
 PyObject *bridge_parcel_read(bridge_state *state, const struct parcel *parcel) {
-  struct reader reader = {.state = state, .parcel = parcel, .at = parcel->bytes};
+  struct reader reader = {.state = state, .parcel = parcel, .at = bytes_of(parcel)};
   if (parcel->pickled_at != 0) {
     reader.slow = unpickle(state, parcel, "dromon._pickling", "loads");
     if (reader.slow == NULL)
@@ -374,6 +384,7 @@ void bridge_parcel_clear(struct parcel *parcel) {
     bridge_function_unref(parcel->functions[i]);
   PyMem_RawFree(parcel->shares);
   PyMem_RawFree(parcel->functions);
-  PyMem_RawFree(parcel->bytes);
+  if (parcel->capacity > 0)
+    PyMem_RawFree(parcel->bytes);
   *parcel = (struct parcel){0};
 }

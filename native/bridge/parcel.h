@@ -40,6 +40,8 @@ struct function;
 struct function *bridge_function_ref(struct function *function);
 void bridge_function_unref(struct function *function);
 
+bool bridge_function_is_reference(const struct function *function);
+
 /* The record in a `Function`, borrowed. */
 struct function *bridge_function_record(PyObject *function);
 
@@ -49,9 +51,12 @@ PyObject *bridge_function_load(bridge_state *state, struct function *function);
 /* ---- Parcels: parcel.c ---- */
 
 struct parcel {
-  char *bytes;
+  union {
+    char *bytes;
+    char small[40]; /* most arguments and results fit */
+  };
   size_t size;
-  size_t capacity;
+  size_t capacity;       /* of `bytes`; 0: they are in `small` */
   struct share **shares; /* counted; the buffers of pickled data last */
   size_t share_count;
   size_t pickled_count;        /* of the shares: the buffers of pickled data */
