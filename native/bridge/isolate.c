@@ -431,11 +431,13 @@ void bridge_isolates_end(void) {
   for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
     end(isolate);
   if (first != NULL)
-    bridge_forget_keywords();
+    bridge_forget_parsers();
   PyEval_RestoreThread(own);
 }
 
 void bridge_isolates_forget(void) {
+  if (isolates != NULL)
+    bridge_forget_parsers();
   /* What the parent's threads held is held for ever: the records are lost with it. */
   isolates = NULL;
   current = NULL;

@@ -73,8 +73,8 @@ void bridge_isolates_forget(void);
 /* Takes an interpreter out of the runtime's list. */
 void bridge_unlink_interpreter(PyInterpreterState *interpreter);
 
-/* Lets the runtime forget what it would free of other interpreters' memory. */
-void bridge_forget_keywords(void);
+/* Has nothing freed that isolates may have made for functions of extension modules. */
+void bridge_forget_parsers(void);
 
 /* ---- share.c ---- */
 

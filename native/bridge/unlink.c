@@ -4,8 +4,9 @@
  * itself (from 3.14), and aborts if a thread is in one. Ending one can fail, too: in 3.12.1 it aborts after
  * `import hashlib`. CPython has no function for leaving them alone; the list is in its internal headers.
  *
- * In the same way CPython 3.12 frees, as if they were the main interpreter's, the tuples of keywords that C
- * functions make at their first call, which may have been in another interpreter, and aborts.
+ * So is the list of the parsers of arguments that functions of extension modules share. Each has a tuple of
+ * its keywords, which the interpreter has made that first called the function, and Py_FinalizeEx frees it
+ * as if that were the main one. From 3.13 on it is.
  */
 #define PY_SSIZE_T_CLEAN
 #include <patchlevel.h>
@@ -28,7 +29,7 @@ void bridge_unlink_interpreter(PyInterpreterState *interpreter) {
     *link = interpreter->next;
 }
 
-void bridge_forget_keywords(void) {
+void bridge_forget_parsers(void) {
 #if PY_VERSION_HEX < 0x030D0000
   _PyRuntime.getargs.static_parsers = NULL;
 #endif
