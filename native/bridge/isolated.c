@@ -42,14 +42,17 @@ struct isolated_worker {
 
 /* ---- At home -------------------------------------------------------------------------------- */
 
-static void free_isolation(PyObject *capsule) {
-  struct isolation *isolation = PyCapsule_GetPointer(capsule, NULL);
+static void free_isolation(struct isolation *isolation) {
   Py_DECREF(isolation->enter);
   if (isolation->initializer != NULL)
     bridge_function_unref(isolation->initializer);
   PyMem_Free(isolation->settings);
   PyMem_Free(isolation->name);
   PyMem_Free(isolation);
+}
+
+static void free_capsule(PyObject *capsule) {
+  free_isolation(PyCapsule_GetPointer(capsule, NULL));
 }
 
 static char *copy(const char *data, size_t size) {
@@ -80,15 +83,9 @@ PyObject *bridge_isolation_new(PyObject *enter, PyObject *name, PyObject *settin
     isolation->initializer = bridge_function_ref(bridge_function_record(initializer));
   PyObject *capsule = isolation->name == NULL || isolation->settings == NULL
                           ? PyErr_NoMemory()
-                          : PyCapsule_New(isolation, NULL, free_isolation);
-  if (capsule == NULL) { /* as free_isolation */
-    Py_DECREF(isolation->enter);
-    if (isolation->initializer != NULL)
-      bridge_function_unref(isolation->initializer);
-    PyMem_Free(isolation->settings);
-    PyMem_Free(isolation->name);
-    PyMem_Free(isolation);
-  }
+                          : PyCapsule_New(isolation, NULL, free_capsule);
+  if (capsule == NULL)
+    free_isolation(isolation);
   return capsule;
 }
 
