@@ -435,6 +435,26 @@ void bridge_isolates_end(void) {
   PyEval_RestoreThread(own);
 }
 
+/* ---- Forks ---------------------------------------------------------------------------------- */
+
+void bridge_isolates_hide(void) {
+  PyThreadState *own = PyEval_SaveThread();
+  pthread_mutex_lock(&making);
+  pthread_mutex_lock(&isolates_lock);
+  PyEval_RestoreThread(own);
+  for (struct isolate *isolate = isolates; isolate != NULL; isolate = isolate->next)
+    if (isolate->interpreter != NULL)
+      bridge_unlink_interpreter(isolate->interpreter);
+}
+
+void bridge_isolates_show(void) {
+  for (struct isolate *isolate = isolates; isolate != NULL; isolate = isolate->next)
+    if (isolate->interpreter != NULL)
+      bridge_link_interpreter(isolate->interpreter);
+  pthread_mutex_unlock(&isolates_lock);
+  pthread_mutex_unlock(&making);
+}
+
 void bridge_isolates_forget(void) {
   if (isolates != NULL)
     bridge_forget_parsers();

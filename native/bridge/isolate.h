@@ -65,13 +65,18 @@ void bridge_release_in_main(struct share *share);
  * does not end then. */
 void bridge_isolates_end(void);
 
+/* Around a fork, attached to the main interpreter: the runtime does not see them. */
+void bridge_isolates_hide(void);
+void bridge_isolates_show(void);
+
 /* In the child of a fork: there are none. */
 void bridge_isolates_forget(void);
 
 /* ---- unlink.c ---- */
 
-/* Takes an interpreter out of the runtime's list. */
+/* Takes an interpreter out of the runtime's list, and puts it there again. */
 void bridge_unlink_interpreter(PyInterpreterState *interpreter);
+void bridge_link_interpreter(PyInterpreterState *interpreter);
 
 /* Has nothing freed that isolates may have made for functions of extension modules. */
 void bridge_forget_parsers(void);

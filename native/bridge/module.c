@@ -98,6 +98,22 @@ static PyObject *end_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
   Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(hide_isolates_doc, "hide_isolates()\n--\n\n"
+                                "Before a fork: the child shall see no other interpreter.");
+
+static PyObject *hide_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  bridge_isolates_hide();
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(show_isolates_doc, "show_isolates()\n--\n\n"
+                                "After a fork, in the parent.");
+
+static PyObject *show_isolates(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+  bridge_isolates_show();
+  Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(forget_isolates_doc, "forget_isolates()\n--\n\n"
                                   "In the child of a fork: the interpreters are the parent's.");
 
@@ -118,6 +134,8 @@ static PyMethodDef module_methods[] = {
     {"ask", ask, METH_VARARGS, ask_doc},
     {"end_isolates", end_isolates, METH_NOARGS, end_isolates_doc},
     {"forget_isolates", forget_isolates, METH_NOARGS, forget_isolates_doc},
+    {"hide_isolates", hide_isolates, METH_NOARGS, hide_isolates_doc},
+    {"show_isolates", show_isolates, METH_NOARGS, show_isolates_doc},
     {"is_cancelled", is_cancelled, METH_NOARGS, is_cancelled_doc},
     {"isolated_table", isolated_table, METH_VARARGS, isolated_table_doc},
     {"current_call", current_call, METH_NOARGS, current_call_doc},

@@ -1,8 +1,10 @@
-/* unlink.c - leaving interpreters behind at the end of the process.
+/* unlink.c - interpreters that the runtime shall not see: at the end of the process, and while it forks.
  *
  * When there are others than the main one, Py_FinalizeEx aborts the process (CPython 3.12), or ends them by
  * itself (from 3.14), and aborts if a thread is in one. Ending one can fail, too: in 3.12.1 it aborts after
  * `import hashlib`. CPython has no function for leaving them alone; the list is in its internal headers.
+ *
+ * In the child of a fork, too, the runtime would end them, in which CPython 3.13.0 aborts.
  *
  * So is the list of the parsers of arguments that functions of extension modules share. Each has a tuple of
  * its keywords, which the interpreter has made that first called the function, and Py_FinalizeEx frees it
@@ -27,6 +29,11 @@ void bridge_unlink_interpreter(PyInterpreterState *interpreter) {
     link = &(*link)->next;
   if (*link != NULL)
     *link = interpreter->next;
+}
+
+void bridge_link_interpreter(PyInterpreterState *interpreter) {
+  interpreter->next = _PyRuntime.interpreters.head;
+  _PyRuntime.interpreters.head = interpreter;
 }
 
 void bridge_forget_parsers(void) {

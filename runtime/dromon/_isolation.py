@@ -147,5 +147,9 @@ def _forget_parent() -> None:
     _bridge.forget_isolates()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+os.register_at_fork(
+    before=_bridge.hide_isolates,
+    after_in_parent=_bridge.show_isolates,
+    after_in_child=_forget_parent,
+)
 atexit.register(_bridge.end_isolates)
