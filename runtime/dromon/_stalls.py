@@ -34,8 +34,8 @@ class Stall:
       ended (bool): Whether it had ended before its stack could be looked at, for which the
           interpreter was needed.
       stack (traceback.StackSummary): Where the call was in its Python code, outermost frame first;
-          empty for a native task, and if the call had ended. ``"".join(stall.stack.format())`` is
-          as in a traceback.
+          empty for a native task, in an isolated worker, and if the call had ended.
+          ``"".join(stall.stack.format())`` is as in a traceback.
     """
 
     worker: str
