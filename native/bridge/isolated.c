@@ -102,6 +102,12 @@ static void drop_call(struct isolated_worker *worker, void *call) {
   Py_DECREF((CallObject *)call);
 }
 
+/* Buffers of the failure go back to their isolate, for which something has to be attached. */
+static void forget_failure(struct isolated_worker *worker, void *failure) {
+  (void)worker;
+  bridge_parcel_clear(failure);
+}
+
 /* Lets go of the reference to a call, between two that run in the isolate. */
 static void drop_from_isolate(struct isolated_worker *worker, CallObject *call) {
   bridge_isolate_leave_for_home(worker->isolate);
@@ -330,7 +336,7 @@ static bool begin_batch(struct isolated_worker *worker, dromon_batch *batch, Cal
   }
   if (worker->isolate == NULL && !open_isolate(worker, &failure, &text)) {
     if (dromon_task_is_withdrawn(&call->native.task)) {
-      bridge_parcel_clear(&failure);
+      at_home(worker, forget_failure, &failure);
       at_home(worker, drop_call, call);
     } else {
       fail(worker, call, batch, &failure, text);
@@ -439,7 +445,7 @@ static void isolated_prepare(void *state) {
   const char *text;
   /* If it fails the first call tries again, and tells. */
   if (worker->isolate == NULL && !open_isolate(worker, &failure, &text))
-    bridge_parcel_clear(&failure);
+    at_home(worker, forget_failure, &failure);
 }
 
 static void isolated_drop(void *state, dromon_task *task) {

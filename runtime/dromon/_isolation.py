@@ -106,8 +106,8 @@ def _settings(variables: tuple[ContextVar[Any], ...]) -> dict[str, Any]:
 
 
 def _warning_filters() -> list[Any]:
-    """The filters whose categories are known in other interpreters, too."""
-    return [each for each in warnings.filters if _pickling.reference(each[2]) is not None]
+    """The filters of Python's own categories: others take imports, which may even be refused."""
+    return [each for each in warnings.filters if each[2].__module__ == "builtins"]
 
 
 # ---- Futures -------------------------------------------------------------------------------------
