@@ -38,6 +38,7 @@ struct isolated_worker {
   WorkerObject *object;    /* of the main interpreter */
   struct isolate *isolate; /* NULL: to be opened */
   uint64_t tasks;          /* that ran in it */
+  uint64_t tasks_most;     /* of the isolation, which a retired worker may outlive */
 };
 
 /* ---- At home -------------------------------------------------------------------------------- */
@@ -350,7 +351,7 @@ static bool run_task(struct isolated_worker *worker, dromon_batch *batch, CallOb
   perform(worker, call, batch);
   finish(worker, call, batch);
   worker->tasks++;
-  return worker->tasks != worker->isolation->tasks_most && !bridge_gil_is_wanted();
+  return worker->tasks != worker->tasks_most && !bridge_gil_is_wanted();
 }
 
 static void isolated_run(void *state, dromon_batch *batch) {
@@ -361,7 +362,7 @@ static void isolated_run(void *state, dromon_batch *batch) {
   while (task != NULL && run_task(worker, batch, bridge_call_of(task)))
     task = dromon_batch_next(batch);
   bridge_isolate_detach(worker->isolate);
-  if (worker->tasks == worker->isolation->tasks_most && worker->tasks > 0)
+  if (worker->tasks == worker->tasks_most && worker->tasks > 0)
     close_isolate(worker); /* the next batch has an empty one */
 }
 
@@ -419,7 +420,9 @@ static int isolated_enter(void *arg, uint32_t index, void **state) {
   struct isolated_worker *worker = PyMem_RawCalloc(1, sizeof *worker);
   if (worker == NULL)
     return -ENOMEM;
-  *worker = (struct isolated_worker){.isolation = arg, .index = index};
+  const struct isolation *isolation = arg;
+  *worker = (struct isolated_worker){
+      .isolation = isolation, .index = index, .tasks_most = isolation->tasks_most};
   int result = enter_home(worker);
   if (result == 0) {
     result = enter_isolate(worker);
