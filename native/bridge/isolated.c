@@ -533,13 +533,13 @@ static int refuse_interrupted(struct isolate *isolate, struct errand *errand) {
   return -1;
 }
 
-static int write_question(bridge_state *state, struct errand *errand, PyObject *function,
+static int write_question(bridge_state *state, struct parcel *parcel, PyObject *function,
                           PyObject *arguments) {
   PyObject *portable = bridge_portable(state, function);
   if (portable == NULL)
     return -1;
   PyObject *question = PyTuple_Pack(2, portable, arguments);
-  int result = question == NULL ? -1 : bridge_parcel_write(state, &errand->question, question);
+  int result = question == NULL ? -1 : bridge_parcel_write(state, parcel, question);
   Py_XDECREF(question);
   Py_DECREF(portable);
   return result;
@@ -598,12 +598,14 @@ PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async) {
     PyErr_SetString(PyExc_RuntimeError, "the call waits for an answer already");
     return NULL;
   }
-  if (write_question(state, errand, function, arguments) < 0)
+  struct parcel question = {0}; /* what is pickled into it may ask, too */
+  if (write_question(state, &question, function, arguments) < 0)
     return NULL;
   if (refuse_interrupted(isolate, errand) < 0) {
-    bridge_parcel_clear(&errand->question);
+    bridge_parcel_clear(&question);
     return NULL;
   }
+  errand->question = question;
   errand->is_async = is_async;
   errand->visiting = true;
   post_question(call);
