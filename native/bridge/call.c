@@ -556,6 +556,8 @@ static void call_dealloc(CallObject *self) {
   PyObject_GC_UnTrack(self);
   if (self->weak_references != NULL)
     PyObject_ClearWeakRefs((PyObject *)self);
+  if (self->waits) /* it ran in another interpreter, and its port was closed before it came out */
+    bridge_waiting_remove(self);
   call_clear(self);
   /* Not in call_clear: abort and the worker rely on them. */
   Py_XDECREF(self->pool);

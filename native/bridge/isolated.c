@@ -38,6 +38,7 @@ struct isolated_worker {
   WorkerObject *object;    /* of the main interpreter */
   struct isolate *isolate; /* NULL: to be opened */
   uint64_t tasks;          /* that ran in it */
+  uint64_t tasks_most;     /* of the isolation, which a retired worker may outlive */
 };
 
 /* ---- At home -------------------------------------------------------------------------------- */
@@ -356,7 +357,7 @@ static bool run_task(struct isolated_worker *worker, dromon_batch *batch, CallOb
   perform(worker, call, batch);
   finish(worker, call, batch);
   worker->tasks++;
-  return worker->tasks != worker->isolation->tasks_most && !bridge_gil_is_wanted();
+  return worker->tasks != worker->tasks_most && !bridge_gil_is_wanted();
 }
 
 static void isolated_run(void *state, dromon_batch *batch) {
@@ -367,7 +368,7 @@ static void isolated_run(void *state, dromon_batch *batch) {
   while (task != NULL && run_task(worker, batch, bridge_call_of(task)))
     task = dromon_batch_next(batch);
   bridge_isolate_detach(worker->isolate);
-  if (worker->tasks == worker->isolation->tasks_most && worker->tasks > 0)
+  if (worker->tasks == worker->tasks_most && worker->tasks > 0)
     close_isolate(worker); /* the next batch has an empty one */
 }
 
@@ -425,7 +426,9 @@ static int isolated_enter(void *arg, uint32_t index, void **state) {
   struct isolated_worker *worker = PyMem_RawCalloc(1, sizeof *worker);
   if (worker == NULL)
     return -ENOMEM;
-  *worker = (struct isolated_worker){.isolation = arg, .index = index};
+  const struct isolation *isolation = arg;
+  *worker = (struct isolated_worker){
+      .isolation = isolation, .index = index, .tasks_most = isolation->tasks_most};
   int result = enter_home(worker);
   if (result == 0) {
     result = enter_isolate(worker);
@@ -536,13 +539,13 @@ static int refuse_interrupted(struct isolate *isolate, struct errand *errand) {
   return -1;
 }
 
-static int write_question(bridge_state *state, struct errand *errand, PyObject *function,
+static int write_question(bridge_state *state, struct parcel *parcel, PyObject *function,
                           PyObject *arguments) {
   PyObject *portable = bridge_portable(state, function);
   if (portable == NULL)
     return -1;
   PyObject *question = PyTuple_Pack(2, portable, arguments);
-  int result = question == NULL ? -1 : bridge_parcel_write(state, &errand->question, question);
+  int result = question == NULL ? -1 : bridge_parcel_write(state, parcel, question);
   Py_XDECREF(question);
   Py_DECREF(portable);
   return result;
@@ -601,12 +604,14 @@ PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async) {
     PyErr_SetString(PyExc_RuntimeError, "the call waits for an answer already");
     return NULL;
   }
-  if (write_question(state, errand, function, arguments) < 0)
+  struct parcel question = {0}; /* what is pickled into it may ask, too */
+  if (write_question(state, &question, function, arguments) < 0)
     return NULL;
   if (refuse_interrupted(isolate, errand) < 0) {
-    bridge_parcel_clear(&errand->question);
+    bridge_parcel_clear(&question);
     return NULL;
   }
+  errand->question = question;
   errand->is_async = is_async;
   errand->visiting = true;
   post_question(call);

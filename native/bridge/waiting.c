@@ -3,7 +3,8 @@
  *
  * An intrusive list in the `Pool`, changed with the GIL held or, where there is none, in a critical
  * section of that object. Whoever takes a call out of it is who moved its task on: the worker that
- * began it, or the submitter that withdrew it. Native calls are not in it, since they begin without the
+ * began it, or the submitter that withdrew it. Of a call in another interpreter it is who takes that from
+ * its port, or its end. Native calls are not in it, since they begin without the
  * GIL, nor is the call that closes the pool.
  */
 #include "bridge.h"
