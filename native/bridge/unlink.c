@@ -21,14 +21,31 @@
 #include <internal/pycore_interp.h>
 #include <internal/pycore_runtime.h>
 
+/* An assertion of Py_FinalizeEx, in debug builds from 3.13 on: no type is another interpreter's any more. */
+static void forget_types(PyInterpreterState *interpreter) {
+#if defined(Py_DEBUG) && PY_VERSION_HEX >= 0x030D0000
+  for (size_t i = 0; i < _Py_MAX_MANAGED_STATIC_BUILTIN_TYPES; i++)
+    if (interpreter->types.builtins.initialized[i].type != NULL)
+      _PyRuntime.types.managed_static.types[i].interp_count--;
+  for (size_t i = 0; i < _Py_MAX_MANAGED_STATIC_EXT_TYPES; i++)
+    if (interpreter->types.for_extensions.initialized[i].type != NULL)
+      _PyRuntime.types.managed_static.types[_Py_MAX_MANAGED_STATIC_BUILTIN_TYPES + i]
+          .interp_count--;
+#else
+  (void)interpreter;
+#endif
+}
+
 void bridge_unlink_interpreter(PyInterpreterState *interpreter) {
   /* Without the runtime's lock, which extension modules cannot take (from 3.13): the list changes only
    * when interpreters begin and end, and none of ours does any more. */
   PyInterpreterState **link = &_PyRuntime.interpreters.head;
   while (*link != NULL && *link != interpreter)
     link = &(*link)->next;
-  if (*link != NULL)
-    *link = interpreter->next;
+  if (*link == NULL)
+    return;
+  *link = interpreter->next;
+  forget_types(interpreter);
 }
 
 void bridge_link_interpreter(PyInterpreterState *interpreter) {
