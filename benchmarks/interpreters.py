@@ -8,7 +8,8 @@ share of it; what is compared is the ratio within a turn, and its median is show
 the one with the least median. Beside each load stands a ceiling of
 its speed-up, or a floor of its time.
 
-An executor's futures are waited for in a thread where a trio task would have to, and nowhere else.
+An executor's futures are waited for in a thread where a trio task would have to ("one by one"), and
+nowhere else.
 
     python benchmarks/interpreters.py [--rounds N] [--workers N] [--seconds S]
 """
@@ -57,6 +58,7 @@ class Way:
     name: str
     call: Call  # one, awaited in a trio task
     start_all: Callable[..., Awaitable[object]]  # (count, fn, *args): all at once, and waits
+    call_alone: Call  # one, where nothing else is in the loop
     executor: Executor | None = None
 
     @property
@@ -73,7 +75,7 @@ def way_of_calls(name: str, call: Call) -> Way:
             for _ in range(count):
                 nursery.start_soon(call, fn, *args)
 
-    return Way(name, call, start_all)
+    return Way(name, call, start_all, call)
 
 
 def way_of_executor(name: str, executor: Executor) -> Way:
@@ -84,7 +86,10 @@ def way_of_executor(name: str, executor: Executor) -> Way:
         for future in [executor.submit(fn, *args) for _ in range(count)]:
             future.result()
 
-    return Way(name, call, start_all, executor)
+    async def call_alone(fn: Callable[..., object], *args: object) -> object:
+        return executor.submit(fn, *args).result()
+
+    return Way(name, call, start_all, call_alone, executor)
 
 
 @asynccontextmanager
@@ -321,7 +326,7 @@ async def compare_empty(ways: list[Way], rounds: int, seconds: float) -> Table:
     loads[trio_tasks.name] = all_at_once(trio_tasks)
     add_rows(table, f"{IN_FLIGHT:,} at once", await take_turns(rounds, loads), ways, IN_FLIGHT)
     async with thread_hops() as hop:
-        loads = {way.name: one(way.call) for way in ways if way.name != "dromon.Executor"}
+        loads = {way.name: one(way.call) for way in ways}
         loads["floor: bare eventfd hops"] = lambda: seconds_of(seconds, hop)
         add_rows(table, "one by one", await take_turns(rounds, loads), ways)
     return table
@@ -363,28 +368,27 @@ async def compare_data(ways: list[Way], rounds: int, seconds: float) -> Table:
         "Data", "load", "way", "µs a call", "calls a second", "times the best peer (in the turns)"
     )
     data = bytes(MEGABYTE)
-    single = [way for way in ways if way.name != "dromon.Executor"]
 
     async def copy_twice() -> None:
         bytes(memoryview(bytes(memoryview(data))))
 
     loads: dict[str, Callable[[], Awaitable[float]]] = {}
-    for way in single:
-        loads[way.name] = lambda way=way: seconds_of(seconds, way.call, work.same, data)  # type: ignore[misc]
+    for way in ways:
+        loads[way.name] = lambda way=way: seconds_of(seconds, way.call_alone, work.same, data)  # type: ignore[misc]
     loads["floor: two copies"] = lambda: seconds_of(seconds, copy_twice)
     add_rows(table, "1 MB there and back", await take_turns(rounds, loads), ways)
     async with thread_hops() as hop:
         for size_name, size in VIEWED.items():
             memory = bytearray(size)
             loads = {}
-            for way in single:
+            for way in ways:
                 argument: object = memoryview(memory)
                 try:
-                    await way.call(len, argument)
+                    await way.call_alone(len, argument)
                 except Exception:
                     argument = bytes(memory)  # it cannot send views
                 loads[way.name] = lambda way=way, argument=argument: seconds_of(  # type: ignore[misc]
-                    seconds, way.call, len, argument
+                    seconds, way.call_alone, len, argument
                 )
             loads["floor: bare eventfd hops"] = lambda: seconds_of(seconds, hop)
             add_rows(table, f"{size_name} looked at", await take_turns(rounds, loads), ways)

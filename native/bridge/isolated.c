@@ -229,8 +229,7 @@ static int call_function(struct isolate *isolate, bridge_state *state, struct er
   if (value != NULL && PyCoro_CheckExact(value))
     value = bridge_refuse_coroutine(function, value);
   if (value != NULL)
-    result = bridge_parcel_write(state, &errand->outcome, value);
-  Py_XDECREF(value);
+    result = bridge_parcel_move(state, &errand->outcome, value);
   Py_DECREF(function);
   return result;
 }

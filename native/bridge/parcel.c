@@ -10,8 +10,9 @@
 #include <string.h>
 
 enum {
-  SMALL = 4096, /* bytes that are copied into the parcel, and from there */
-  DEEPEST = 32, /* tuple in tuples that is not pickled */
+  SMALL = 4096,    /* bytes that are copied into the parcel, and from there */
+  MOVABLE = 65536, /* bytes that are not copied at all, if that can be */
+  DEEPEST = 32,    /* tuple in tuples that is not pickled */
 };
 
 /* ---- Writing -------------------------------------------------------------------------------- */
@@ -235,6 +236,28 @@ int bridge_parcel_write(bridge_state *state, struct parcel *parcel, PyObject *ob
   return result;
 }
 
+/* Whether another interpreter can take over the object as it is. Bytes refer to nothing but their type, which all
+ * interpreters share, and where there are many, they lie in memory of malloc, which any thread can free. */
+static bool is_movable(PyObject *object) {
+#if defined(Py_GIL_DISABLED) || defined(Py_TRACE_REFS)
+  (void)object;
+  return false;
+#else
+  return PyBytes_CheckExact(object) && PyBytes_GET_SIZE(object) >= MOVABLE &&
+         Py_REFCNT(object) == 1;
+#endif
+}
+
+int bridge_parcel_move(bridge_state *state, struct parcel *parcel, PyObject *object) {
+  if (is_movable(object)) {
+    parcel->moved = object;
+    return write_letter(parcel, 'O');
+  }
+  int result = bridge_parcel_write(state, parcel, object);
+  Py_DECREF(object);
+  return result;
+}
+
 int bridge_parcel_write_error(bridge_state *state, struct parcel *parcel, PyObject *error) {
   (void)state;
   int result = add_pickled(parcel, bridge_call_python("dromon._remote", "dump_error", "O", error));
@@ -315,6 +338,8 @@ static PyObject *read_object(struct reader *reader) {
     return bridge_share_view(reader->state, parcel->shares[read_number(reader)]);
   case 'C':
     return bridge_function_load(reader->state, parcel->functions[read_number(reader)]);
+  case 'O':
+    return Py_NewRef(parcel->moved);
   case 'U':
     return read_tuple(reader);
   default: /* 'P' */
@@ -376,6 +401,7 @@ PyObject *bridge_parcel_read_error(bridge_state *state, const struct parcel *par
 }
 
 void bridge_parcel_clear(struct parcel *parcel) {
+  Py_XDECREF(parcel->moved);
   for (size_t i = 0; i < parcel->share_count; i++)
     bridge_share_unref(parcel->shares[i]);
   if (parcel->pickled != NULL)

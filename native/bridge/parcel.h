@@ -1,7 +1,7 @@
 /* parcel.h - what travels between interpreters: raw memory, which any of them can read.
  *
  * A parcel is written in one interpreter and opened in another, once or more often, and may be cleared in
- * any. It holds no Python object, but may hold counted records: buffers that their owner lends (share.c),
+ * any. It holds no Python object (but see bridge_parcel_move), but may hold counted records: buffers that their owner lends (share.c),
  * and functions (function.c).
  */
 #ifndef DROMON_BRIDGE_PARCEL_H
@@ -64,10 +64,15 @@ struct parcel {
   size_t pickled_at;           /* where; 0: a written object needs none */
   struct function **functions; /* counted */
   size_t function_count;
+  PyObject *moved; /* large bytes that nobody else has: the object itself */
 };
 
 /* Writes `object` into an empty parcel. -1 with an exception; the parcel is empty then. */
 int bridge_parcel_write(bridge_state *state, struct parcel *parcel, PyObject *object);
+
+/* The same; steals the reference to `object`. The parcel is to be read once, and then cleared, by who is attached
+ * to an interpreter. */
+int bridge_parcel_move(bridge_state *state, struct parcel *parcel, PyObject *object);
 
 /* Writes an exception. Never fails, except for lack of memory. */
 int bridge_parcel_write_error(bridge_state *state, struct parcel *parcel, PyObject *error);
