@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Reduction: TypeAlias = tuple[Any, ...]  # as __reduce__ returns it
+TakeBuffer: TypeAlias = "Callable[[pickle.PickleBuffer], None]"
 
 _MAIN: Final = frozenset(("__main__", "__mp_main__"))
 
@@ -130,25 +131,34 @@ def is_importable(module: str) -> bool:
 # ---- Picklers ------------------------------------------------------------------------------------
 
 
+class _OutOfBand:
+    """Takes the buffers out of a pickle.
+
+    An object of its own: a pickler that called itself back would be kept, with all that it has
+    pickled, until the garbage collector comes.
+    """
+
+    def __init__(self, buffers: list[object]) -> None:
+        self._buffers = buffers
+        self.view: object = None  # whose place the next PickleBuffer takes
+
+    def add(self, buffer: pickle.PickleBuffer) -> None:
+        view, self.view = self.view, None
+        self._buffers.append(buffer if view is None else view)
+
+
 class _Reductions:
     """What the two picklers have in common: how they reduce what pickle would reduce otherwise."""
 
-    def start(self, buffers: list[object] | None, alone: BaseException | None) -> None:
-        self._buffers = buffers
+    def start(self, out_of_band: _OutOfBand | None, alone: BaseException | None) -> None:
+        self._out_of_band = out_of_band
         self._alone = alone
-        self._view: object = None  # whose place a PickleBuffer takes
         self._errors: dict[int, tuple[BaseException, Any]] = {}
         self._linked: set[int] = set()
 
     @property
     def met_errors(self) -> bool:
         return bool(self._errors)
-
-    def add_buffer(self, buffer: pickle.PickleBuffer) -> None:
-        """Take a buffer out of band."""
-        view, self._view = self._view, None
-        assert self._buffers is not None
-        self._buffers.append(buffer if view is None else view)
 
     def reduce(self, obj: Any) -> Any:
         kind = type(obj)
@@ -159,16 +169,16 @@ class _Reductions:
         return None
 
     def reduce_view(self, view: memoryview) -> Reduction:
-        if self._buffers is None:
+        if self._out_of_band is None:
             shape = view.shape if view.ndim != 1 or view.format != "B" else None
             return _copied_view, (view.tobytes(), view.format, shape)
-        self._view = view
+        self._out_of_band.view = view
         return _same, (pickle.PickleBuffer(b""),)
 
     def reduce_writable(self, buffer: WritableBuffer) -> Reduction:
-        if self._buffers is None:
+        if self._out_of_band is None:
             raise TypeError("dromon.writable(...) must be an argument, not a part of the function")
-        self._view = buffer
+        self._out_of_band.view = buffer
         return _same, (pickle.PickleBuffer(bytearray()),)
 
     def reduce_variable(self, variable: ContextVar[Any]) -> Reduction:
@@ -211,8 +221,8 @@ class _ByValue(Exception):
 class _Pickler(_Reductions, pickle.Pickler):
     """Pickles by reference."""
 
-    def __init__(self, file: io.BytesIO, buffers: list[object] | None) -> None:
-        super().__init__(file, 5, buffer_callback=buffers if buffers is None else self.add_buffer)
+    def __init__(self, file: io.BytesIO, take_buffer: TakeBuffer | None) -> None:
+        super().__init__(file, 5, buffer_callback=take_buffer)
 
     def reducer_override(self, obj: Any) -> Any:
         reduced = self.reduce(obj)
@@ -253,9 +263,8 @@ def _by_value_pickler() -> Any:
             cloudpickle.Pickler.dispatch_table,
         )
 
-        def __init__(self, file: io.BytesIO, buffers: list[object] | None) -> None:
-            callback = buffers if buffers is None else self.add_buffer
-            super().__init__(file, protocol=5, buffer_callback=callback)
+        def __init__(self, file: io.BytesIO, take_buffer: TakeBuffer | None) -> None:
+            super().__init__(file, protocol=5, buffer_callback=take_buffer)
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = self.reduce(obj)
@@ -283,16 +292,17 @@ def _dump(
 
 
 def _dump_with(
-    pickler_type: Callable[[io.BytesIO, list[object] | None], Any],
+    pickler_type: Callable[[io.BytesIO, TakeBuffer | None], Any],
     root: object,
     buffers: list[object] | None,
     alone: BaseException | None,
 ) -> tuple[bytes, bool]:
     if buffers is not None:
         buffers.clear()
+    out_of_band = None if buffers is None else _OutOfBand(buffers)
     file = io.BytesIO()
-    pickler = pickler_type(file, buffers)
-    pickler.start(buffers, alone)
+    pickler = pickler_type(file, out_of_band and out_of_band.add)
+    pickler.start(out_of_band, alone)
     pickler.dump(root)
     return file.getvalue(), pickler.met_errors
 
