@@ -112,8 +112,10 @@ def explain(fn: Callable[..., object], /, *args: object) -> Explanation:
     except Exception as error:
         reason = f"the arguments cannot travel: {_describe(error)}"
         return Explanation(name, True, False, reason, None, travels)
-    reason, module = _probe_in_process(parts) or (None, None)
-    return Explanation(name, True, reason is None, reason, module, travels)
+    refusal = _probe_in_process(parts)
+    if refusal is None:
+        return Explanation(name, True, True, travels=travels)
+    return Explanation(name, True, False, *refusal, travels)
 
 
 def _copy(buffer: Any) -> bytes | bytearray:

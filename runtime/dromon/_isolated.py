@@ -78,4 +78,4 @@ def leave() -> bool:
 def load_call(kind: int, blob: bytes, data: bytes, buffers: list[bytes | bytearray]) -> None:
     """Load a function and the arguments for it, and call nothing."""
     _functions.load(kind, blob)
-    _pickling.loads(data, list(map(memoryview, buffers)))
+    _pickling.loads(data, [memoryview(buffer) for buffer in buffers])

@@ -72,6 +72,8 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
     yield "rseq", "libc's area is registered" if machine.rseq else "libc has registered no area"
     yield "CPUs", _cpus(machine)
     yield "default pool", _workers(threads.default_workers)
+    reason = threads.no_isolation
+    yield "isolation", "isolated workers can be had" if reason is None else reason
     yield from _limits(machine.limits)
     debug = ", a debug build" if python.debug else ""
     yield "Python", f"{python.implementation} {python.version}{debug} ({python.build})"

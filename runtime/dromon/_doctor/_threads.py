@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .. import SpawnError, open_pool
+from .. import Pool, SpawnError, open_pool
 from .._options import SPAWN_VARIABLE, WORKERS_VARIABLE, default_workers
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Threads:
       spawn_error (str | None): As `WorkerStatistics.spawn_error`: why it is not ``"clone3"``.
       spawn_asked_for (str | None): What ``DROMON_SPAWN`` asks for.
       default_workers (int | None): How many workers the default pool would have.
+      no_isolation (str | None): Why there can be no isolated workers; None if there can.
       problems (Sequence[str]): What keeps pools from working, and what to do.
     """
 
@@ -33,6 +34,7 @@ class Threads:
     spawn_error: str | None
     spawn_asked_for: str | None
     default_workers: int | None
+    no_isolation: str | None
     problems: Sequence[str]
 
 
@@ -58,6 +60,7 @@ def try_a_pool() -> Threads:
         spawn_error=None if worker is None else worker.spawn_error,
         spawn_asked_for=os.environ.get(SPAWN_VARIABLE),
         default_workers=workers,
+        no_isolation=_try_isolation() if worker is not None else "there can be no pool",
         problems=problems,
     )
 
@@ -67,3 +70,12 @@ async def _call_once() -> WorkerStatistics:
         await pool.run_sync(int)
         (worker,) = pool.statistics().workers
     return worker
+
+
+def _try_isolation() -> str | None:
+    try:
+        with Pool(1, isolation="interpreter") as pool:
+            pool.submit(int).result()
+    except Exception as error:  # also what their set-up raises
+        return str(error)
+    return None
