@@ -481,6 +481,10 @@ void bridge_release_in_main(struct share *share) {
 
 void bridge_isolates_end(void) {}
 
+void bridge_isolates_hide(void) {}
+
+void bridge_isolates_show(void) {}
+
 void bridge_isolates_forget(void) {}
 
 #endif
