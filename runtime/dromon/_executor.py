@@ -64,8 +64,8 @@ class Executor(ThreadPoolExecutor):
           It cannot use the executor, which waits for it. If it raises, all calls raise
           `concurrent.futures.thread.BrokenThreadPool`.
       initargs (tuple): Its arguments.
-      stack_size, guard_size, affinity, nice, sched_policy, stall_after, on_stall, isolation,
-      max_tasks_per_worker, context_vars: As for `Pool`.
+      stack_size, guard_size, affinity, nice, sched_policy: As for `Pool`.
+      stall_after, on_stall, isolation, max_tasks_per_worker, context_vars: As for `Pool`.
 
     Raises:
       ValueError: An argument is out of range.
