@@ -1,7 +1,7 @@
 """What calls of test_isolated_stress do in isolated workers, where this is light to import.
 
-Each call has a number, and adds to the byte of that number in memory that all interpreters map: so it
-shows what ran twice, and what ran that should not.
+Each call has a number, and adds to the byte of that number in memory that all interpreters map: so
+it shows what ran twice, and what ran that should not.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def open_runs(path: str) -> None:
     global runs
     with open(path, "r+b") as file:
         runs = mmap.mmap(file.fileno(), 0)
+    assert runs.find(b"\1") < 0  # and all its pages are there, before memory is looked at
 
 
 @dataclass
