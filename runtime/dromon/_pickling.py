@@ -301,7 +301,7 @@ def _dump_with(
         buffers.clear()
     out_of_band = None if buffers is None else _OutOfBand(buffers)
     file = io.BytesIO()
-    pickler = pickler_type(file, out_of_band and out_of_band.add)
+    pickler = pickler_type(file, None if out_of_band is None else out_of_band.add)
     pickler.start(out_of_band, alone)
     pickler.dump(root)
     return file.getvalue(), pickler.met_errors
