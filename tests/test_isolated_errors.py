@@ -59,7 +59,7 @@ def text_of(error: BaseException) -> str:
 async def test_an_exception_keeps_its_type_arguments_and_attributes(
     isolated_pool: dromon.Pool, error: BaseException
 ) -> None:
-    arrived = await caught(isolated_pool, calls.raise_it, error)
+    arrived = isolated_pool.submit(calls.raise_it, error).exception()
     assert type(arrived) is type(error)
     assert arrived.args == error.args
     assert str(arrived) == str(error)
@@ -184,6 +184,20 @@ async def test_a_class_that_the_call_has_made_is_known_here_too(
 
     error = await caught(isolated_pool, fail)
     assert (type(error).__name__, error.args) == ("Local", (1,))
+
+
+async def test_the_next_pool_sends_classes_by_value_as_the_first_one_did() -> None:
+    for _ in range(2):
+
+        class Local(Exception):
+            pass
+
+        def fail() -> None:
+            raise Local(1)  # noqa: B023
+
+        async with dromon.open_pool(1, isolation="interpreter") as pool:
+            error = await caught(pool, fail)
+        assert type(error) is Local
 
 
 async def test_endless_recursion_arrives(isolated_pool: dromon.Pool) -> None:

@@ -90,6 +90,13 @@ def dump_by_value(function: object) -> bytes:
     return _dump(_WithErrors(function), None)[0] if met_errors else data
 
 
+def forget() -> None:
+    """Forget what belongs to modules that were imported so far, and are to be imported anew."""
+    _by_value_pickler.cache_clear()
+    _reduced_variables.clear()
+    _variables.clear()
+
+
 def can_travel(error: BaseException) -> bool:
     """Whether an exception, apart from others that it refers to, survives being pickled."""
     buffers: list[Any] = []
