@@ -273,7 +273,7 @@ async def test_a_released_view_is_refused_at_the_call(isolated_pool: dromon.Pool
 async def test_a_result_that_cannot_travel_is_a_type_error_that_tells_so(
     isolated_pool: dromon.Pool,
 ) -> None:
-    with pytest.raises(TypeError, match="pickle '_thread.lock' object") as caught:
+    with pytest.raises(TypeError, match=r"pickle '_thread\.lock' object") as caught:
         await isolated_pool.run_sync(calls.make_lock)
     assert "cannot travel between interpreters" in caught.value.__notes__[0]
     assert await isolated_pool.run_sync(calls.same, 1) == 1

@@ -68,6 +68,7 @@ def leave() -> bool:
     sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
     for module in set(sys.modules) - _own_modules:
         del sys.modules[module]
+    _pickling.forget()
     main = vars(sys.modules["__main__"])
     for name in [name for name in main if not name.startswith("__")]:
         del main[name]

@@ -90,6 +90,13 @@ def dump_by_value(function: object) -> bytes:
     return _dump(_WithErrors(function), None)[0] if met_errors else data
 
 
+def forget() -> None:
+    """Forget what belongs to modules that were imported so far, and are to be imported anew."""
+    _by_value_pickler.cache_clear()
+    _reduced_variables.clear()
+    _variables.clear()
+
+
 def can_travel(error: BaseException) -> bool:
     """Whether an exception, apart from others that it refers to, survives being pickled."""
     buffers: list[Any] = []
@@ -301,7 +308,7 @@ def _dump_with(
         buffers.clear()
     out_of_band = None if buffers is None else _OutOfBand(buffers)
     file = io.BytesIO()
-    pickler = pickler_type(file, out_of_band and out_of_band.add)
+    pickler = pickler_type(file, None if out_of_band is None else out_of_band.add)
     pickler.start(out_of_band, alone)
     pickler.dump(root)
     return file.getvalue(), pickler.met_errors
