@@ -619,6 +619,8 @@ static PyMemberDef call_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(CallObject, weak_references), READONLY, NULL},
     {"limiter", T_OBJECT, offsetof(CallObject, limiter), 0,
      "What the call has a token of, for who delivers it when nobody waits any more; or None."},
+    {"on_abort", T_INT, offsetof(CallObject, on_abort), READONLY,
+     "What is to happen to it when its task is cancelled."},
     {"port", T_OBJECT, offsetof(CallObject, port), READONLY, "Where it is delivered, or None."},
     {"raise_cancel", T_OBJECT, offsetof(CallObject, raise_cancel), READONLY,
      "Raises what its submitter was cancelled with; None if it was not."},

@@ -21,7 +21,7 @@ from trio.lowlevel import (
 )
 
 from . import _trio_threads
-from ._bridge import CANCELLED, ERROR, VALUE, current_call
+from ._bridge import ABANDON, CANCELLED, ERROR, VALUE, current_call
 from ._callables import refuse_coroutine
 
 if TYPE_CHECKING:
@@ -218,7 +218,9 @@ MESSAGES: Final = frozenset(map(id, (AsyncMessage, SyncMessage, *_trio_threads.M
 
 async def serve(call: _bridge.Call, message: Any) -> None:
     """Do what a call asks of the task that waits for it."""
-    if hasattr(message, "run"):
+    if call.on_abort == ABANDON:  # of an isolated worker; others do not get here
+        message.start_system_task()
+    elif hasattr(message, "run"):
         await message.run()
     else:
         message.run_sync()
