@@ -18,7 +18,7 @@ import sys
 from contextvars import Context, ContextVar
 from importlib import import_module
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 from weakref import WeakSet
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def dumps(objects: tuple[object, ...]) -> tuple[bytes, list[object]]:
 
 def loads(data: bytes | memoryview, buffers: list[memoryview]) -> tuple[object, ...]:
     """Undo `dumps`."""
-    objects: tuple[object, ...] = pickle.loads(data, buffers=buffers)
-    return objects
+    # In no variable: the traceback of an exception leads to this frame.
+    return cast("tuple[object, ...]", pickle.loads(data, buffers=buffers))
 
 
 def dump_by_value(function: object) -> bytes:
@@ -293,8 +293,13 @@ def _dump_with(
     file = io.BytesIO()
     pickler = pickler_type(file, buffers)
     pickler.start(buffers, alone)
-    pickler.dump(root)
-    return file.getvalue(), pickler.met_errors
+    try:
+        pickler.dump(root)
+        return file.getvalue(), pickler.met_errors
+    finally:
+        # By its callback it refers to itself; until it is collected it shall keep no memory shared.
+        pickler.start(None, None)
+        pickler.clear_memo()
 
 
 def _find_culprit(objects: tuple[object, ...]) -> str:
