@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextvars
 import functools
+import gc
 import pickle
 import sys
 import threading
@@ -190,6 +191,16 @@ def test_a_cached_function_that_travels_by_value_is_cached_there() -> None:
     assert arrived(2) == 4
     assert arrived(2) == 4
     assert arrived.cache_info().hits == 1
+
+
+def test_pickling_keeps_no_memory_shared() -> None:
+    source = bytearray(b"some")
+    gc.disable()
+    try:
+        _pickling.dumps((memoryview(source), [writable(source)]))
+        source.append(0)
+    finally:
+        gc.enable()
 
 
 def test_exceptions_inside_objects_keep_their_chain_and_identity() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -313,3 +315,20 @@ def test_errors_of_an_isolated_interpreter_arrive_with_its_traceback() -> None:
         """,
         "True [1, 2] _cffi_backend\n['<module>', 'fail']",
     )
+
+
+@pytest.mark.parametrize("kind", [Detailed, Hostile])
+def test_an_exception_that_arrived_dies_with_its_last_reference(kind: type[Exception]) -> None:
+    def fail() -> None:
+        try:
+            raise KeyError
+        except KeyError:
+            raise kind("text") from None
+
+    data, _ = dump_error(raised(fail))
+    gc.disable()
+    try:
+        error = weakref.ref(load_error(data, []))
+        assert error() is None
+    finally:
+        gc.enable()

@@ -18,7 +18,7 @@ import sys
 from contextvars import Context, ContextVar
 from importlib import import_module
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 from weakref import WeakSet
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def dumps(objects: tuple[object, ...]) -> tuple[bytes, list[object]]:
 
 def loads(data: bytes | memoryview, buffers: list[memoryview]) -> tuple[object, ...]:
     """Undo `dumps`."""
-    objects: tuple[object, ...] = pickle.loads(data, buffers=buffers)
-    return objects
+    # In no variable: the traceback of an exception leads to this frame.
+    return cast("tuple[object, ...]", pickle.loads(data, buffers=buffers))
 
 
 def dump_by_value(function: object) -> bytes:
@@ -310,8 +310,13 @@ def _dump_with(
     file = io.BytesIO()
     pickler = pickler_type(file, None if out_of_band is None else out_of_band.add)
     pickler.start(out_of_band, alone)
-    pickler.dump(root)
-    return file.getvalue(), pickler.met_errors
+    try:
+        pickler.dump(root)
+        return file.getvalue(), pickler.met_errors
+    finally:
+        # Until it is collected, which may be late, it shall keep no memory shared.
+        pickler.start(None, None)
+        pickler.clear_memo()
 
 
 def _find_culprit(objects: tuple[object, ...]) -> str:

@@ -143,11 +143,13 @@ def links(error: BaseException) -> Links:
 
 
 def restore_links(errors: list[Links], rest: object) -> None:
-    for error, cause, context, suppress_context, frames in errors:
+    while errors:
+        error, cause, context, suppress_context, frames = errors.pop()
         error.__cause__ = cause
         error.__context__ = context
         error.__suppress_context__ = suppress_context
         error.__traceback__ = _traceback(frames)
+        del error, cause, context  # whose traceback leads to this frame
 
 
 # ---- Descriptions --------------------------------------------------------------------------------
@@ -177,29 +179,32 @@ def _from_outline(outline: list[Outline]) -> BaseException:
     made: dict[int | None, BaseException | None] = {None: None}
 
     def make(position: int) -> Exception:
-        type_name, text, frames, *_, members = outline[position]
+        type_name, text, *_, members = outline[position]
         error: Exception
         if members is None:
             error = RemoteError(type_name, text, "")
         else:
             error = ExceptionGroup(f"{type_name}: {text}", [make(member) for member in members])
-        made[position] = error.with_traceback(_traceback(frames))
+        made[position] = error
         return error
 
     for position in range(len(outline)):
         if position not in made:
             make(position)
-    for position, (*_, cause, context, suppress_context, _) in enumerate(outline):
+    for position, (_, _, frames, cause, context, suppress_context, _) in enumerate(outline):
         error = made[position]
         assert error is not None
         error.__cause__ = made[cause]
         error.__context__ = made[context]
         error.__suppress_context__ = suppress_context
+        error.__traceback__ = _traceback(frames)
         if isinstance(error, RemoteError):
             error.traceback = _format(error)
-    first = made[0]
-    assert first is not None
-    return first
+    try:
+        return cast("BaseException", made[0])
+    finally:
+        del error  # whose traceback leads to this frame
+        made.clear()
 
 
 def _format(error: BaseException) -> str:
@@ -253,5 +258,4 @@ def _traceback(frames: list[Frame]) -> TracebackType | None:
         code = SimpleNamespace(co_filename=file, co_name=name)
         frame = SimpleNamespace(f_globals=names, f_locals={}, f_code=code, f_lineno=line)
         step = SimpleNamespace(tb_frame=frame, tb_lineno=line, tb_next=step)
-    made: TracebackType = Traceback(step).as_traceback()
-    return made
+    return cast("TracebackType", Traceback(step).as_traceback())
