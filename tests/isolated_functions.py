@@ -1,4 +1,4 @@
-"""What calls of isolated workers do, in tests: found there by reference, so it imports only what is light.
+"""Functions that isolated workers import, and so light ones, for interrupts and calls back."""
 
 And how such calls tell the test where they are: through pipes, whose descriptors travel as numbers.
 """

@@ -8,7 +8,15 @@ from contextvars import ContextVar
 import isolated_functions
 import pytest
 from child import check_child
-from isolated_functions import CAN_ISOLATE, WHY_NOT, change_colour, colour, get_colour, get_shape, shape
+from isolated_functions import (
+    CAN_ISOLATE,
+    WHY_NOT,
+    change_colour,
+    colour,
+    get_colour,
+    get_shape,
+    shape,
+)
 
 import dromon
 
@@ -17,9 +25,7 @@ pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason=WHY_NOT)
 
 @pytest.fixture
 async def pool() -> AsyncIterator[dromon.Pool]:
-    async with dromon.open_pool(
-        1, isolation="interpreter", context_vars=[colour, shape]
-    ) as pool:
+    async with dromon.open_pool(1, isolation="interpreter", context_vars=[colour, shape]) as pool:
         yield pool
 
 

@@ -193,7 +193,7 @@ async def test_the_next_pool_sends_classes_by_value_as_the_first_one_did() -> No
             pass
 
         def fail() -> None:
-            raise Local(1)  # noqa: B023
+            raise Local(1)
 
         async with dromon.open_pool(1, isolation="interpreter") as pool:
             error = await caught(pool, fail)

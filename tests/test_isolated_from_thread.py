@@ -24,9 +24,6 @@ async def pool() -> AsyncIterator[dromon.Pool]:
     called_back.seen.clear()
 
 
-
-
-
 # ---- Results and exceptions ----------------------------------------------------------------------
 
 
@@ -123,9 +120,7 @@ async def test_functions_run_in_the_task_that_waits(pool: dromon.Pool) -> None:
 async def test_functions_of_calls_that_may_be_abandoned_run_in_a_system_task(
     pool: dromon.Pool,
 ) -> None:
-    parent = await pool.run_sync(
-        ask, called_back.parent_of_the_task, abandon_on_cancel=True
-    )
+    parent = await pool.run_sync(ask, called_back.parent_of_the_task, abandon_on_cancel=True)
     assert parent == "<init>"
 
 

@@ -344,8 +344,6 @@ async def test_workers_can_be_replaced_again_and_again(begun: Pipe, caught: Pipe
 # ---- Never another call --------------------------------------------------------------------------
 
 
-
-
 async def test_an_interrupt_never_hits_another_call() -> None:
     chance = random.Random(7)
     interrupted = 0
