@@ -1,4 +1,4 @@
-"""Functions that isolated workers import, and so light ones, for interrupts and calls back."""
+"""What calls of isolated workers do, in tests: found by reference, so it imports only what is light.
 
 And how such calls tell the test where they are: through pipes, whose descriptors travel as numbers.
 """
