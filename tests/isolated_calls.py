@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import enum
 import functools
+import os
 import sys
 import typing
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 CAN_ISOLATE = sys.version_info >= (3, 12)
 WHY_NOT = "interpreters with a GIL of their own came with 3.12"
 
-imports: list[str] = [__name__]  # grows when this is imported again in the same interpreter
 kept: list[Any] = []
 
 
@@ -95,6 +95,18 @@ def square(number: int) -> int:
     return number * number
 
 
+def is_main() -> bool:
+    from dromon import _bridge
+
+    return _bridge.is_main_interpreter()
+
+
+def enter(fds: tuple[int, int]) -> None:
+    """Tell by the first descriptor that this runs, and wait for the other."""
+    os.write(fds[0], b"x")
+    os.read(fds[1], 1)
+
+
 def factorial(number: int) -> int:
     return 1 if number < 2 else number * factorial(number - 1)
 
@@ -130,6 +142,10 @@ def describe(view: memoryview) -> tuple[Any, ...]:
 
 def keep(*values: Any) -> None:
     kept.extend(values)
+
+
+def kept_now() -> list[Any]:
+    return list(kept)
 
 
 def drop() -> None:

@@ -6,12 +6,15 @@ import collections
 import datetime
 import decimal
 import fractions
+import ipaddress
 import math
 import pathlib
+import re
 import struct
 import sys
 import threading
 import uuid
+import zoneinfo
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +108,21 @@ async def test_bytes_and_text_of_any_size_come_back(
         decimal.Decimal("1.10"),
         fractions.Fraction(1, 3),
         datetime.datetime(2020, 1, 2, 3, tzinfo=datetime.UTC),
+        datetime.datetime(2020, 1, 2, 3, 4, 5, 6, fold=1),
+        datetime.date(2020, 1, 2),
+        datetime.time(1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "name")),
+        datetime.timedelta(1, 2, 3),
+        pytest.param(
+            zoneinfo.ZoneInfo("UTC"),
+            marks=pytest.mark.skipif(
+                sys.version_info < (3, 13), reason="zoneinfo does not load in there before 3.13"
+            ),
+        ),
+        ipaddress.ip_address("::1"),
+        re.compile("a+", re.IGNORECASE),
+        slice(1, None),
+        1 + 2j,
+        datetime.date,
         pathlib.PurePosixPath("/a"),
         uuid.UUID(int=1),
         calls.Color.RED,

@@ -173,7 +173,7 @@ class _Reductions:
             return _REDUCERS[kind](self, obj)
         if isinstance(obj, BaseException):
             return self._reduce_error(obj)
-        return None
+        return _reduce_datetime(obj) if sys.version_info < (3, 13) else None
 
     def reduce_view(self, view: memoryview) -> Reduction:
         if self._out_of_band is None:
@@ -396,6 +396,20 @@ def _set_class_state(set_state: Callable[[type, Any], object], cls: type, state:
     if cls not in _own_classes:
         set_state(cls, state)
         _received_classes.add(cls)
+
+
+def _reduce_datetime(obj: Any) -> Reduction | None:
+    """How the classes of datetime, and time zones, are pickled where they are written in Python.
+
+    So they are in the isolated interpreters of Python 3.12. Elsewhere they are in C, which does not
+    read these pickles.
+    """
+    kind = type(obj)
+    if kind is type and obj.__module__ == "_pydatetime":
+        return _imported, ("datetime", obj.__name__)
+    if kind.__module__ == "_pydatetime" and kind.__name__ == "timezone":
+        return kind, obj.__getinitargs__()
+    return None
 
 
 # ---- Context variables ---------------------------------------------------------------------------
