@@ -221,8 +221,8 @@ class Pool:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self._joined or sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self._joined or is_finalizing():  # when this module has no names any more
             return
         self._end()
         _dropped_pools.append(
