@@ -1,4 +1,4 @@
-"""What calls of isolated workers do, in tests: found by reference, so it imports only what is light.
+"""What calls of isolated workers do, in tests: found by reference, so it imports what is light.
 
 And how such calls tell the test where they are: through pipes, whose descriptors travel as numbers.
 """
