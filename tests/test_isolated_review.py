@@ -1,11 +1,10 @@
-"""What isolated workers do in rare moments: a run that ends first, a question in a question, a fork."""
+"""Isolated workers in rare moments: a run that ends first, a question in a question, a fork."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
-
 from child import check_child
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs such interpreters")

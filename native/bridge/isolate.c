@@ -366,9 +366,10 @@ static void wait_a_millisecond(void) {
   nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-static bool take_turn(struct isolate *isolate, int milliseconds) {
+/* Within `*milliseconds`, of which it takes what it needs. */
+static bool take_turn(struct isolate *isolate, int *milliseconds) {
   bool taken = pthread_mutex_trylock(&isolate->turn) == 0;
-  for (int i = 0; i < milliseconds && !taken; i++) {
+  for (; *milliseconds > 0 && !taken; --*milliseconds) {
     wait_a_millisecond();
     taken = pthread_mutex_trylock(&isolate->turn) == 0;
   }
@@ -416,13 +417,17 @@ static void finish(struct isolate *isolate, void *arg) {
   Py_XDECREF(finished);
 }
 
-/* Nothing happens in there any more after this; and the runtime's end does not look at it. */
-static void end(struct isolate *isolate) {
-  bool is_idle = take_turn(isolate, 0);
-  if (!is_idle) {
+/* Has what runs in there end. */
+static void begin_end(struct isolate *isolate) {
+  if (pthread_mutex_trylock(&isolate->turn) == 0)
+    pthread_mutex_unlock(&isolate->turn);
+  else
     start_thread(interrupt_thread, isolate);
-    is_idle = take_turn(isolate, GRACE_MS);
-  }
+}
+
+/* Nothing happens in there any more after this; and the runtime's end does not look at it. */
+static void end(struct isolate *isolate, int *grace_ms) {
+  bool is_idle = take_turn(isolate, grace_ms);
   if (isolate->interpreter == NULL)
     return;
   if (is_idle && isolate->state != NULL)
@@ -443,7 +448,10 @@ void bridge_isolates_end(void) {
   struct isolate *first = isolates; /* later ones will have no interpreter */
   pthread_mutex_unlock(&isolates_lock);
   for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
-    end(isolate);
+    begin_end(isolate);
+  int grace_ms = GRACE_MS; /* of all together */
+  for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
+    end(isolate, &grace_ms);
   if (first != NULL)
     bridge_forget_parsers();
   PyEval_RestoreThread(own);
