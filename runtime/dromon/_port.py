@@ -128,11 +128,11 @@ async def _deliver_ready(port: _bridge.Port) -> None:
 def _wake_waiters(calls: list[_bridge.Call]) -> None:
     for call in calls:
         waiter = call.waiter
-        if call.asks and (type(waiter) is not Task or call.on_abort == _bridge.ABANDON):
-            call.unwrap().start_system_task()  # no task waits for it, or not for long
-            call.leave()
-        elif type(waiter) is Task:
+        if type(waiter) is Task:
             reschedule(waiter, cast("Outcome[object]", call))
+        elif call.asks:  # nobody waits for it who could serve
+            call.unwrap().start_system_task()
+            call.leave()
         elif waiter is not None:
             waiter()
         elif call.limiter is not None:
