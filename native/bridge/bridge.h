@@ -234,6 +234,10 @@ bool bridge_call_was_interrupted(CallObject *call, PyObject *error);
  * that was due. */
 int bridge_call_visit(CallObject *call);
 
+/* The same of a call in another interpreter, once its question is taken from the port: from now on it is
+ * not abandoned. */
+void bridge_call_serve(CallObject *call);
+
 /* The submitter has done it. */
 void bridge_call_leave(CallObject *call);
 

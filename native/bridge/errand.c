@@ -168,7 +168,6 @@ static PyObject *question_of(bridge_state *state, CallObject *call) {
 }
 
 PyObject *bridge_errand_question(bridge_state *state, CallObject *call) {
-  call->visiting++; /* until it leaves */
   /* Relaxed: it came with the post. */
   atomic_store_explicit(&call->errand->asks, false, memory_order_relaxed);
   return question_of(state, call);

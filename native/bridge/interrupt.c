@@ -99,6 +99,12 @@ int bridge_call_visit(CallObject *call) {
   return result;
 }
 
+void bridge_call_serve(CallObject *call) {
+  Py_BEGIN_CRITICAL_SECTION(call);
+  call->visiting++;
+  Py_END_CRITICAL_SECTION();
+}
+
 void bridge_call_leave(CallObject *call) {
   Py_BEGIN_CRITICAL_SECTION(call);
   call->visiting--; /* Leave */

@@ -21,7 +21,7 @@
 
 struct isolate {
   struct isolate *next;            /* of all */
-  PyInterpreterState *interpreter; /* NULL: it is just being made */
+  PyInterpreterState *interpreter; /* NULL: it is just being made, or the parent's of a fork */
   PyThreadState *thread_state;     /* the worker's; NULL: it has none */
   unsigned long ident;             /* the worker's */
   bridge_state *state;             /* of the bridge in there */
@@ -124,6 +124,10 @@ static bool begin_interpreter(struct isolate *isolate, const char **error) {
   };
   PyThreadState *first;
   pthread_mutex_lock(&making); /* CPython 3.12 does not claim to make two at once */
+  if (atomic_load(&process_ends)) {
+    pthread_mutex_unlock(&making);
+    pause_at_the_end();
+  }
   PyStatus status = Py_NewInterpreterFromConfig(&first, &config);
   bool begun = !PyStatus_Exception(status);
   if (begun)
@@ -254,8 +258,11 @@ static void release_returned(struct isolate *isolate) {
 /* The same with the turn, in an interpreter that nobody is in. */
 static void receive(struct isolate *isolate) {
   PyThreadState *thread_state = PyThreadState_New(isolate->interpreter);
+  struct isolate *own = current;
   PyEval_RestoreThread(thread_state);
+  current = isolate;
   release_returned(isolate);
+  current = own;
   delete_thread_state(thread_state);
 }
 
@@ -293,6 +300,8 @@ void bridge_isolate_come_back(struct isolate *isolate) {
 }
 
 void bridge_isolate_return(struct isolate *isolate, struct share *share) {
+  if (isolate->interpreter == NULL)
+    return;
   if (current == isolate) {
     *bridge_share_link(share) = NULL;
     bridge_share_release_all(share);
@@ -319,10 +328,13 @@ void bridge_release_in_main(struct share *share) {
     bridge_share_release_all(share);
     return;
   }
+  struct isolate *here = current;
   PyThreadState *own = PyEval_SaveThread();
   PyThreadState *visiting = PyThreadState_New(PyInterpreterState_Main());
   PyEval_RestoreThread(visiting);
+  current = NULL; /* what goes with the buffer may be one of the isolate's */
   bridge_share_release_all(share);
+  current = here;
   delete_thread_state(visiting);
   PyEval_RestoreThread(own);
 }
@@ -331,6 +343,8 @@ void bridge_release_in_main(struct share *share) {
 
 void bridge_isolate_visit(struct isolate *isolate, void (*visit)(struct isolate *, void *),
                           void *arg) {
+  if (isolate->interpreter == NULL)
+    return;
   PyThreadState *visiting = PyThreadState_New(isolate->interpreter);
   PyEval_RestoreThread(visiting);
   visit(isolate, arg);
@@ -352,9 +366,10 @@ static void wait_a_millisecond(void) {
   nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-static bool take_turn(struct isolate *isolate, int milliseconds) {
+/* Within `*milliseconds`, of which it takes what it needs. */
+static bool take_turn(struct isolate *isolate, int *milliseconds) {
   bool taken = pthread_mutex_trylock(&isolate->turn) == 0;
-  for (int i = 0; i < milliseconds && !taken; i++) {
+  for (; *milliseconds > 0 && !taken; --*milliseconds) {
     wait_a_millisecond();
     taken = pthread_mutex_trylock(&isolate->turn) == 0;
   }
@@ -402,13 +417,17 @@ static void finish(struct isolate *isolate, void *arg) {
   Py_XDECREF(finished);
 }
 
-/* Nothing happens in there any more after this; and the runtime's end does not look at it. */
-static void end(struct isolate *isolate) {
-  bool is_idle = take_turn(isolate, 0);
-  if (!is_idle) {
+/* Has what runs in there end. */
+static void begin_end(struct isolate *isolate) {
+  if (pthread_mutex_trylock(&isolate->turn) == 0)
+    pthread_mutex_unlock(&isolate->turn);
+  else
     start_thread(interrupt_thread, isolate);
-    is_idle = take_turn(isolate, GRACE_MS);
-  }
+}
+
+/* Nothing happens in there any more after this; and the runtime's end does not look at it. */
+static void end(struct isolate *isolate, int *grace_ms) {
+  bool is_idle = take_turn(isolate, grace_ms);
   if (isolate->interpreter == NULL)
     return;
   if (is_idle && isolate->state != NULL)
@@ -429,7 +448,10 @@ void bridge_isolates_end(void) {
   struct isolate *first = isolates; /* later ones will have no interpreter */
   pthread_mutex_unlock(&isolates_lock);
   for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
-    end(isolate);
+    begin_end(isolate);
+  int grace_ms = GRACE_MS; /* of all together */
+  for (struct isolate *isolate = first; isolate != NULL; isolate = isolate->next)
+    end(isolate, &grace_ms);
   if (first != NULL)
     bridge_forget_parsers();
   PyEval_RestoreThread(own);
@@ -459,6 +481,8 @@ void bridge_isolates_forget(void) {
   if (isolates != NULL)
     bridge_forget_parsers();
   /* What the parent's threads held is held for ever: the records are lost with it. */
+  for (struct isolate *isolate = isolates; isolate != NULL; isolate = isolate->next)
+    isolate->interpreter = NULL; /* for who has a buffer of it, or a call that ran */
   isolates = NULL;
   current = NULL;
   isolates_lock = making = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;

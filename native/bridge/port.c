@@ -55,8 +55,10 @@ static CallObject *next_taken(PortObject *port) {
     return NULL;
   CallObject *call = bridge_call_of(task);
   port->taken = task->next;
-  if (asks(call))
+  if (asks(call)) {
+    bridge_call_serve(call);
     return (CallObject *)Py_NewRef((PyObject *)call);
+  }
   port->waiting -= !call->abandoned;
   if (call->errand != NULL)
     bridge_waiting_remove(call);
