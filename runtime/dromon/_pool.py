@@ -98,18 +98,6 @@ class Pool:
 
     **Interpreters**: what a call needs, and its outcome, travel between interpreters as copies.
     Functions are found by module and name, in modules that the worker imports for itself; lambdas,
-    closures and functions of ``__main__`` are sent by value, with what they use, once as long as
-    that is the same. None, numbers, strings, bytes and tuples of them travel fast, and all else by
-    :mod:`pickle`. A `memoryview` is a `memoryview` on the same memory, read-only unless
-    `dromon.writable` made it; as long as the call, or what it keeps, has it, the memory cannot be
-    resized. Exceptions keep their traceback; those that cannot travel arrive as `RemoteError`.
-    Extension modules that were not made for such interpreters, NumPy for one, cannot be imported
-    there: `IsolationError` says which, and `dromon.explain` tells beforehand. An interpreter is
-    made in the background when the pool opens (with an ``initializer`` opening waits for it), and
-    is emptied and kept for later pools when the pool closes.
-
-    **Interpreters**: what a call needs, and its outcome, travel between interpreters as copies.
-    Functions are found by module and name, in modules that the worker imports for itself; lambdas,
     closures and functions of ``__main__`` are sent by value, with what they use, and once as long
     as that is the same. None, numbers, strings, bytes and tuples of them travel fast, and all else
     by :mod:`pickle`. A `memoryview` is a `memoryview` on the same memory, read-only unless
