@@ -20,6 +20,9 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 
+/* Stands for the GIL of an isolate where there is none. */
+#define LOCK_OF(isolate) (bridge_isolate_state(isolate)->loaded)
+
 /* What the isolated workers of a pool share. */
 struct isolation {
   PyInterpreterState *interpreter; /* the main one */
@@ -183,16 +186,20 @@ static void raise_due(struct isolate *isolate, struct errand *errand) {
 
 static void begin(struct isolate *isolate, CallObject *call, uint32_t index) {
   struct errand *errand = call->errand;
+  Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
   bridge_isolate_set_call(isolate, call);
   atomic_store_explicit(&errand->worker, index, memory_order_relaxed); /* published by the next */
   atomic_store(&errand->isolate, isolate);                             /* seq_cst: see above */
   raise_due(isolate, errand);
+  Py_END_CRITICAL_SECTION();
 }
 
 static void end(struct isolate *isolate, struct errand *errand) {
+  Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
   bridge_isolate_set_call(isolate, NULL);
   if (errand->raised > 0)
     bridge_isolate_set_exception(isolate, NULL);
+  Py_END_CRITICAL_SECTION();
 }
 
 /* Sets the context variables that travelled. */
@@ -473,8 +480,10 @@ const dromon_ops bridge_isolated_ops = {
 
 static void raise_in_call(struct isolate *isolate, void *arg) {
   const CallObject *call = arg;
+  Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
   if (bridge_isolate_call(isolate) == call)
     raise_due(isolate, call->errand);
+  Py_END_CRITICAL_SECTION();
 }
 
 void bridge_errand_note_interrupt(struct errand *errand) {
@@ -495,6 +504,8 @@ int bridge_errand_retire(CallObject *call) {
   /* Acquire, pairs with the store in `begin`. */
   struct isolate *isolate = atomic_load_explicit(&errand->isolate, memory_order_acquire);
   if (isolate == NULL)
+    return -EALREADY;
+  if (atomic_exchange(&errand->retired, true)) /* else it could be the fresh worker that goes */
     return -EALREADY;
   uint32_t worker = atomic_load_explicit(&errand->worker, memory_order_relaxed);
   uint64_t began = dromon_pool_read_began(call->pool->pool, worker);

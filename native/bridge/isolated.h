@@ -47,6 +47,7 @@ struct errand {
   uint32_t raised;                   /* of those; with the isolate attached, as the next */
   bool visiting;                     /* it waits for an answer: not to be interrupted */
   _Atomic bool cancelled;            /* its submitter was */
+  _Atomic bool retired;              /* its worker lost its place */
 };
 
 extern const dromon_ops bridge_isolated_ops;

@@ -59,6 +59,8 @@ def finish() -> None:
 
 def leave() -> bool:
     """Forget all that came with the calls of a worker, and tell whether that could be done."""
+    if not _own_modules:
+        return False  # it was never set up
     finish()
     for thread in threading.enumerate():
         # Those that stand for this worker, or for an earlier one, are no threads of a user's.
