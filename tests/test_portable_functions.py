@@ -10,6 +10,7 @@ import operator
 import os.path
 import string
 import textwrap
+import threading
 import types
 import weakref
 from collections.abc import Callable
@@ -257,3 +258,14 @@ def test_functions_of_main_run_in_an_isolated_interpreter() -> None:
         """,
         "(2, 2, 832040)\n6765\n2\n0",
     )
+
+
+def test_the_error_names_a_function_that_cannot_travel() -> None:
+    lock = threading.Lock()
+
+    def locks() -> bool:
+        return lock.acquire()
+
+    with pytest.raises(TypeError) as raised:
+        portable(locks)
+    assert "locks, or what it uses, cannot travel" in raised.value.__notes__[-1]

@@ -85,9 +85,18 @@ def loads(data: bytes | memoryview, buffers: list[memoryview]) -> tuple[object, 
 
 
 def dump_by_value(function: object) -> bytes:
-    """Pickle something with all its memory."""
-    data, met_errors = _dump(function, None)
-    return _dump(_WithErrors(function), None)[0] if met_errors else data
+    """Pickle something with all its memory.
+
+    Raises:
+      Exception: What the pickler raised, with a note that tells what could not travel.
+    """
+    try:
+        data, met_errors = _dump(function, None)
+        return _dump(_WithErrors(function), None)[0] if met_errors else data
+    except Exception as error:
+        name = getattr(function, "__qualname__", None) or repr(function)
+        error.add_note(f"{name}, or what it uses, cannot travel between interpreters")
+        raise
 
 
 def forget() -> None:
