@@ -18,7 +18,7 @@ import dromon
 
 pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason=WHY_NOT)
 
-CYCLES = int(os.environ.get("DROMON_TEST_CYCLES", "300"))
+CYCLES = int(os.environ.get("DROMON_CYCLES", "200"))  # of opening and closing a pool
 
 
 # ---- Initializers --------------------------------------------------------------------------------
@@ -30,8 +30,9 @@ def test_an_initializer_runs_once_in_each_worker() -> None:
 
 
 def test_what_an_initializer_raises_comes_out_of_opening() -> None:
-    with pytest.raises(LookupError, match=r"^not today$") as caught:
+    with pytest.raises(LookupError) as caught:
         dromon.Pool(2, isolation="interpreter", initializer=isolated_functions.refuse)
+    assert caught.value.args == ("not today",)
     assert "raised by the initializer of dromon-" in caught.value.__notes__[0]
 
 
@@ -69,12 +70,8 @@ def test_a_new_pool_begins_with_modules_of_its_own() -> None:
 def test_nothing_of_a_pool_is_left_in_the_next_one() -> None:
     def leave() -> None:
         import __main__
-        import builtins
 
         __main__.left = 1
-        sys.left = 1  # type: ignore[attr-defined]
-        builtins.left = 1  # type: ignore[attr-defined]
-        os.environ_left = 1  # type: ignore[attr-defined]
 
     def look() -> list[bool]:
         import __main__
@@ -86,6 +83,23 @@ def test_nothing_of_a_pool_is_left_in_the_next_one() -> None:
             assert pool.submit(look).result() == [False, False]
             pool.submit(leave).result()
             pool.submit(count).result()
+
+
+def test_modules_that_calls_import_do_not_pile_up() -> None:
+    """Those with hooks for forks, as `logging` has, would be kept by these."""
+
+    def count_objects() -> int:
+        import gc
+        import logging
+
+        assert logging
+        return len(gc.get_objects())
+
+    counts = []
+    for _ in range(10):
+        with dromon.Pool(1, isolation="interpreter") as pool:
+            counts.append(pool.submit(count_objects).result())
+    assert counts[-1] - counts[2] < 1000
 
 
 def test_the_main_module_is_not_run_again(tmp_path: Path) -> None:
@@ -146,9 +160,7 @@ def test_output_goes_to_the_process_s_own_descriptors() -> None:
             print("main")
     """
     result = run_child(script)
-    assert result.stdout.split("\n") == ["out 0", "out 1", "out 2", "main", ""] or sorted(
-        result.stdout.split("\n")
-    ) == sorted(["out 0", "out 1", "out 2", "main", ""])
+    assert result.stdout == "out 0\nout 1\nout 2\nmain\n"
     assert result.stderr == "err 0\nerr 1\nerr 2\n"
 
 
@@ -242,7 +254,7 @@ async def test_memory_stays_the_same_when_pools_come_and_go() -> None:
     def divmod_by_five(number: int) -> tuple[int, int]:
         return divmod(number, 5)
 
-    for _ in range(CYCLES // 3):
+    for _ in range(100):
         await cycle()
     before = resident()
     for _ in range(CYCLES):
