@@ -124,3 +124,38 @@ def note_colour() -> None:
 
 def noted_colour() -> str:
     return _noted
+
+
+def counted() -> int:
+    return loaded
+
+
+def refuse() -> None:
+    raise LookupError("not today")
+
+
+def path_and_arguments() -> tuple[list[str], list[str]]:
+    return sys.path, sys.argv
+
+
+def mask_of_a_new_process() -> str:
+    """The signals that a process blocks which the calling thread starts."""
+    import subprocess
+
+    status = subprocess.run(
+        ["cat", "/proc/self/status"], capture_output=True, text=True, check=True
+    ).stdout
+    return next(line for line in status.splitlines() if line.startswith("SigBlk"))
+
+
+def start_thread_that_marks(path: str) -> None:
+    """Start a thread that makes a file once there is another one, ``go``, beside it."""
+    import threading
+
+    def mark() -> None:
+        while not os.path.exists(os.path.join(os.path.dirname(path), "go")):
+            time.sleep(0.001)
+        with open(path, "w"):
+            pass
+
+    threading.Thread(target=mark).start()

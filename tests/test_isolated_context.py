@@ -94,6 +94,13 @@ async def test_variables_travel_with_maps(pool: dromon.Pool) -> None:
     assert await pool.starmap(get_colour, [()] * 20) == ["green"] * 20
 
 
+def test_a_variable_that_no_module_has_travels() -> None:
+    hidden = ContextVar("hidden", default="none")
+    hidden.set("seen")
+    with dromon.Pool(1, isolation="interpreter", context_vars=[hidden]) as pool:
+        assert pool.submit(lambda: hidden.get()).result() == "seen"
+
+
 def test_a_variable_of_the_main_module_travels() -> None:
     check_child(
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import pickle
 import sys
 import threading
@@ -18,6 +19,7 @@ from . import _functions, _pickling
 from ._children import add_worker, remove_worker, use_mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import ContextVar
 
 # The modules that were there before anything of a user's was.
@@ -40,6 +42,8 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
     add_worker()
     if not _own_modules:
         _own_modules = frozenset(sys.modules)
+        # No fork comes here, and modules that are forgotten would live on in its hooks.
+        os.register_at_fork = _register_nothing  # type: ignore[assignment]
     sys.path[:] = settings["path"]
     sys.argv[:] = settings["argv"]
     warnings.resetwarnings()
@@ -47,6 +51,10 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
     warnings._filters_mutated()  # type: ignore[attr-defined]
     data, buffers = settings["variables"]
     return cast("tuple[ContextVar[Any], ...]", _pickling.loads(data, buffers))
+
+
+def _register_nothing(**hooks: Callable[[], object]) -> None:
+    pass
 
 
 def finish() -> None:
