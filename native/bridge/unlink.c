@@ -21,18 +21,19 @@
 #include <internal/pycore_interp.h>
 #include <internal/pycore_runtime.h>
 
-/* An assertion of Py_FinalizeEx, in debug builds from 3.13 on: no type is another interpreter's any more. */
-static void forget_types(PyInterpreterState *interpreter) {
+/* For an assertion of Py_FinalizeEx, in debug builds from 3.13 on: in how many interpreters of the list each
+ * type is. */
+static void count_types(PyInterpreterState *interpreter, int change) {
 #if defined(Py_DEBUG) && PY_VERSION_HEX >= 0x030D0000
   for (size_t i = 0; i < _Py_MAX_MANAGED_STATIC_BUILTIN_TYPES; i++)
     if (interpreter->types.builtins.initialized[i].type != NULL)
-      _PyRuntime.types.managed_static.types[i].interp_count--;
+      _PyRuntime.types.managed_static.types[i].interp_count += change;
   for (size_t i = 0; i < _Py_MAX_MANAGED_STATIC_EXT_TYPES; i++)
     if (interpreter->types.for_extensions.initialized[i].type != NULL)
       _PyRuntime.types.managed_static.types[_Py_MAX_MANAGED_STATIC_BUILTIN_TYPES + i]
-          .interp_count--;
+          .interp_count += change;
 #else
-  (void)interpreter;
+  (void)interpreter, (void)change;
 #endif
 }
 
@@ -45,12 +46,13 @@ void bridge_unlink_interpreter(PyInterpreterState *interpreter) {
   if (*link == NULL)
     return;
   *link = interpreter->next;
-  forget_types(interpreter);
+  count_types(interpreter, -1);
 }
 
 void bridge_link_interpreter(PyInterpreterState *interpreter) {
   interpreter->next = _PyRuntime.interpreters.head;
   _PyRuntime.interpreters.head = interpreter;
+  count_types(interpreter, 1);
 }
 
 void bridge_forget_parsers(void) {
