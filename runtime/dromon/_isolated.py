@@ -41,6 +41,10 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
     use_mask(settings["signal_mask"])
     add_worker()
     if not _own_modules:
+        if sys.version_info < (3, 13):
+            # It refuses this interpreter only after it has written to memory of others. `decimal`
+            # has a stand-in in Python.
+            sys.modules["_decimal"] = None  # type: ignore[assignment]
         _own_modules = frozenset(sys.modules)
         # No fork comes here, and modules that are forgotten would live on in its hooks.
         os.register_at_fork = _register_nothing  # type: ignore[assignment]
