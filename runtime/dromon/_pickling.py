@@ -9,6 +9,7 @@ Imports only what is light and loads in isolated interpreters.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import itertools
@@ -221,13 +222,25 @@ class _Reductions:
     def _reduce_error(self, error: BaseException) -> Any:
         if self._alone is not None:
             if error is self._alone:
-                return NotImplemented
+                return own_reduction(error)
             return (Exception if isinstance(error, Exception) else BaseException), ()
         if id(error) not in self._errors:
             from . import _remote
 
             self._errors[id(error)] = error, _remote.reduction(error)
         return self._errors[id(error)][1]
+
+
+def own_reduction(error: BaseException) -> Any:
+    """How an exception is pickled, but for its links to others.
+
+    Where tblib is installed for pickling, as by Dask, it has registered a way that follows these,
+    and ends only if they do.
+    """
+    registered = copyreg.dispatch_table.get(type(error))
+    if registered is None or registered.__module__.partition(".")[0] == "tblib":
+        return error.__reduce_ex__(5)
+    return NotImplemented
 
 
 class _ByValue(Exception):

@@ -124,7 +124,7 @@ def chain(errors: Iterable[BaseException]) -> list[BaseException]:
 def reduction(error: BaseException) -> Any:
     """How an exception is pickled: in its own way, if that works."""
     if _pickling.can_travel(error):
-        return NotImplemented
+        return _pickling.own_reduction(error)
     if isinstance(error, BaseExceptionGroup):  # whose members shall stay
         plain = ExceptionGroup if isinstance(error, ExceptionGroup) else BaseExceptionGroup
         notes = {"__notes__": [f"this was a {_type_name(error)}, which cannot be pickled"]}
