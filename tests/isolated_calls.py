@@ -259,3 +259,9 @@ def make_lock() -> object:
     import threading
 
     return threading.Lock()
+
+
+def lock_if(wanted: object) -> object:
+    import threading
+
+    return threading.Lock() if wanted else None

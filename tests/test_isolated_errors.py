@@ -7,6 +7,7 @@ import traceback
 from concurrent.futures import CancelledError
 
 import isolated_calls as calls
+import outcome
 import pytest
 
 import dromon
@@ -247,3 +248,13 @@ async def test_a_worker_goes_on_after_any_error(isolated_worker: dromon.Pool) ->
     for error in (KeyboardInterrupt(), SystemExit(), GeneratorExit(), MemoryError()):
         assert type(await caught(isolated_worker, calls.raise_it, error)) is type(error)
     assert await isolated_worker.run_sync(lambda: id(__builtins__)) == interpreter
+
+
+async def test_a_result_of_a_map_that_cannot_travel_is_an_outcome_like_others(
+    isolated_pool: dromon.Pool,
+) -> None:
+    opened = isolated_pool.open_map(calls.lock_if, [0, 1, 0], return_outcomes=True, chunksize=3)
+    async with opened as results:
+        outcomes = [result async for result in results]
+    assert [type(each) for each in outcomes] == [outcome.Value, outcome.Error, outcome.Value]
+    assert "lock" in str(outcomes[1].error)

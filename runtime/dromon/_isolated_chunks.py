@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from time import perf_counter
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._bridge import is_cancelled
 from ._callables import refuse_coroutine
+from ._pickling import dumps
 from ._remote import name_refusal
 
 if TYPE_CHECKING:
@@ -57,7 +58,27 @@ def run_chunk(
         results.append(value)
         if perf_counter() >= end or is_cancelled():
             break
+    if return_errors:
+        _replace_what_stays(results, errors, first)
     return tuple(results), tuple(errors), None, perf_counter() - began
+
+
+_TRAVELS: Final = frozenset((type(None), bool, int, float, str, bytes))
+
+
+def _replace_what_stays(results: list[Any], errors: list[int], first: int) -> None:
+    """Put an exception in the place of each result that cannot travel: else none of them would."""
+    doubtful = [index for index, each in enumerate(results) if type(each) not in _TRAVELS]
+    try:
+        dumps(tuple(results[index] for index in doubtful))
+    except Exception:
+        for index in doubtful:
+            try:
+                dumps((results[index],))
+            except Exception as error:
+                error.add_note(f"the result for item {first + index} of the map")
+                results[index] = error
+                errors.append(index)
 
 
 def run_calls(
