@@ -18,7 +18,7 @@ import dromon
 
 pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason=WHY_NOT)
 
-CYCLES = int(os.environ.get("DROMON_CYCLES", "200"))  # of opening and closing a pool
+CYCLES = int(os.environ.get("DROMON_CYCLES", "100"))  # of opening and closing a pool
 
 
 # ---- Initializers --------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ async def test_memory_stays_the_same_when_pools_come_and_go() -> None:
     def divmod_by_five(number: int) -> tuple[int, int]:
         return divmod(number, 5)
 
-    for _ in range(100):
+    for _ in range(50):
         await cycle()
     before = resident()
     for _ in range(CYCLES):
