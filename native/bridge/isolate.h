@@ -9,8 +9,6 @@
 
 #include "parcel.h"
 
-struct share;
-
 /* One interpreter. */
 struct isolate;
 
@@ -29,6 +27,10 @@ void bridge_isolate_close(struct isolate *isolate);
 void bridge_isolate_attach(struct isolate *isolate);
 void bridge_isolate_detach(struct isolate *isolate);
 
+/* The same without giving up the turn: while the worker is at home for a moment. */
+void bridge_isolate_leave_for_home(struct isolate *isolate);
+void bridge_isolate_come_back(struct isolate *isolate);
+
 bridge_state *bridge_isolate_state(struct isolate *isolate);
 
 /* The tuple of context variables that the settings named; borrowed. */
@@ -37,10 +39,6 @@ PyObject *bridge_isolate_variables(struct isolate *isolate);
 /* The call that it runs: set and read with it attached; others may compare. */
 void bridge_isolate_set_call(struct isolate *isolate, const CallObject *call);
 const CallObject *bridge_isolate_call(const struct isolate *isolate);
-
-/* The same without giving up the turn: while the worker is at home for a moment. */
-void bridge_isolate_leave_for_home(struct isolate *isolate);
-void bridge_isolate_come_back(struct isolate *isolate);
 
 /* What the calling thread, an isolated worker, is attached to; else NULL. */
 struct isolate *bridge_isolate_current(void);

@@ -143,6 +143,12 @@ static int run_initializer(struct isolated_worker *worker, bridge_state *state,
   return -1;
 }
 
+static void close_isolate(struct isolated_worker *worker) {
+  if (worker->isolate != NULL)
+    bridge_isolate_close(worker->isolate);
+  worker->isolate = NULL;
+}
+
 /* Gives the worker its isolate, detached. False, with why: the error that its set-up or the initializer
  * raised, or a text. */
 static bool open_isolate(struct isolated_worker *worker, struct parcel *failure,
@@ -160,17 +166,10 @@ static bool open_isolate(struct isolated_worker *worker, struct parcel *failure,
   worker->isolate = isolate;
   worker->tasks = 0;
   if (!is_ready) {
-    bridge_isolate_close(isolate);
-    worker->isolate = NULL;
+    close_isolate(worker);
     *text = "its initializer has failed";
   }
   return is_ready;
-}
-
-static void close_isolate(struct isolated_worker *worker) {
-  if (worker->isolate != NULL)
-    bridge_isolate_close(worker->isolate);
-  worker->isolate = NULL;
 }
 
 /* ---- Running a call ------------------------------------------------------------------------- */

@@ -56,7 +56,7 @@ PyDoc_STRVAR(
     "to live\nas long as the pool.\n\n"
     "`enter` has a method fail(index, error) for what the initializer, a Function or None,\n"
     "raised. `settings` is for dromon._isolated. After `tasks_most` calls, unless 0, an\n"
-    "interpreter is replaced.");
+    "interpreter is emptied.");
 
 static PyObject *isolated_table(PyObject *Py_UNUSED(module), PyObject *args) {
   PyObject *enter, *name, *settings, *initializer;
