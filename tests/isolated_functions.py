@@ -78,12 +78,6 @@ def swallow(begun: int, caught: int, end: memoryview) -> str:
             return "ended"
 
 
-def sleep_in_c(begun: int, seconds: float) -> str:
-    give(begun)
-    time.sleep(seconds)
-    return "slept"
-
-
 def count() -> int:
     global loaded
     loaded += 1
