@@ -62,6 +62,10 @@ void *deque_pop(struct deque *deque) {
   return value;
 }
 
+void *deque_newest(const struct deque *deque) {
+  return load_relaxed(slot_of(deque, load_relaxed(&deque->bottom) - 1)); /* relaxed: both ours */
+}
+
 void *deque_steal(struct deque *deque) {
   for (;;) {
     uint64_t top = load_seq_cst(&deque->top);            /* Aim */

@@ -67,6 +67,9 @@ bool deque_push(struct deque *deque, void *value);
 /* By the owner. The newest value; NULL if there is none. */
 void *deque_pop(struct deque *deque);
 
+/* By the owner. What deque_pop gives, unless it gives NULL. */
+void *deque_newest(const struct deque *deque);
+
 /* By anybody, the owner too. The oldest value; NULL if there is none. */
 void *deque_steal(struct deque *deque);
 

@@ -3,14 +3,20 @@
 
 #include "os.h"
 
+#include <dromon/dromon.h>
+#include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 
 #define PERMIT ((uint64_t)1)
+#define PERMITS ((uint64_t)0x7ff) /* the field */
+#define CALL ((uint64_t)1 << 11)
+#define CALLS ((uint64_t)0xfffff800) /* the field */
 #define SLEEPER ((uint64_t)1 << 32)
 #define SEARCHER ((uint64_t)1 << 48)
 
 static uint32_t permits_of(uint64_t word) {
-  return (uint32_t)word;
+  return (uint32_t)(word & PERMITS);
 }
 
 static uint64_t sleepers_of(uint64_t word) {
@@ -21,9 +27,10 @@ static uint64_t searchers_of(uint64_t word) {
   return word >> 48;
 }
 
-/* The half of the word that the futex sleeps on. */
-static const uint32_t *permits_word(const struct eventcount *eventcount) {
-  _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "permits are the first four bytes");
+/* The half of the word that the futex sleeps on: permits and calls. */
+static const uint32_t *futex_half(const struct eventcount *eventcount) {
+  _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "they are the first four bytes");
+  _Static_assert(DROMON_WORKERS_MAX <= PERMITS, "each worker may have a permit");
   return (const uint32_t *)&eventcount->word;
 }
 
@@ -33,7 +40,7 @@ void eventcount_init(struct eventcount *eventcount) {
 
 static void wake(struct eventcount *eventcount, int count) {
   fetch_add_relaxed(&eventcount->wakes, 1);
-  os_futex_wake(permits_word(eventcount), count);
+  os_futex_wake(futex_half(eventcount), count);
 }
 
 bool eventcount_notify(struct eventcount *eventcount) {
@@ -101,12 +108,38 @@ void eventcount_retract(struct eventcount *eventcount) {
   }
 }
 
-void eventcount_sleep(struct eventcount *eventcount) {
-  /* Acquire, pairs with the grant in eventcount_notify, as take_permit does. */
+/* By which a worker is called. Others with the same bit only look, and sleep again. */
+static uint32_t bit_of(uint32_t index) {
+  return (uint32_t)1 << index % 32;
+}
+
+void eventcount_sleep(struct eventcount *eventcount, uint32_t index, void *const *called,
+                      uint64_t deadline_ns) {
+  /* Acquire, pairs with the grant in eventcount_notify, as take_permit does, and with
+   * eventcount_call. */
   uint64_t word = load_acquire(&eventcount->word);
+  int result = 0;
+  /* A permit first: the wake that brought us here may be the one that was made for it. */
   while (!take_permit(eventcount, &word)) {
-    os_futex_wait(permits_word(eventcount), 0);
-    word = load_acquire(&eventcount->word);
+    /* Acquire, pairs with the push that came before Call: what hangs there is visible. */
+    if (result == -ETIMEDOUT || load_acquire(called) != NULL) {
+      eventcount_retract(eventcount);
+      return;
+    }
+    result = os_futex_wait_bits(futex_half(eventcount), (uint32_t)word, bit_of(index), deadline_ns);
+    word = load_acquire(&eventcount->word); /* as above */
+  }
+}
+
+void eventcount_call(struct eventcount *eventcount, uint32_t index) {
+  /* Relaxed: a first guess for the loop. acq_rel below, pairs with eventcount_announce and
+   * eventcount_sleep (either order, see eventcount.md). */
+  uint64_t word = load_relaxed(&eventcount->word);
+  while (!cas_weak_acq_rel(&eventcount->word, &word, (word & ~CALLS) | ((word + CALL) & CALLS))) {
+  }
+  if (sleepers_of(word) + permits_of(word) > 0) { /* else nobody is between Announce and work */
+    fetch_add_relaxed(&eventcount->wakes, 1);
+    os_futex_wake_bits(futex_half(eventcount), bit_of(index));
   }
 }
 

@@ -1,8 +1,10 @@
-/* eventcount.h - how workers sleep when there is no work, and how a producer wakes just one.
+/* eventcount.h - how workers sleep when there is no work, how a producer wakes just one, and how a
+ * particular one is called.
  *
  * One 64-bit word holds the whole state; every transition is one read-modify-write of it:
  *
- *      bits  0..31  permits    wake-ups granted and not yet consumed; the futex sleeps on this half
+ *      bits  0..10  permits    wake-ups granted and not yet consumed
+ *      bits 11..31  calls      a count of Call, which comes round; the futex sleeps on this half
  *      bits 32..47  sleepers   workers that have announced sleep and were not granted a permit
  *      bits 48..63  searchers  workers that are awake, have no task, and are looking for one
  *
@@ -35,9 +37,15 @@ bool eventcount_search(struct eventcount *eventcount, uint32_t most);
 /* Announce. `searching`: whether the caller counts as a searcher now. Then Recheck. */
 void eventcount_announce(struct eventcount *eventcount, bool searching);
 
-/* Retract, or Sleep. After either the caller counts as a searcher. */
+/* Retract, or Sleep. After either the caller counts as a searcher. It sleeps until it has a permit, or
+ * `*called` is not NULL, or os_now_ns() is past `deadline_ns` (OS_NO_DEADLINE: never), and does not say
+ * which: the caller looks. `index` is its own. */
 void eventcount_retract(struct eventcount *eventcount);
-void eventcount_sleep(struct eventcount *eventcount);
+void eventcount_sleep(struct eventcount *eventcount, uint32_t index, void *const *called,
+                      uint64_t deadline_ns);
+
+/* Call. After the caller made the `*called` of the worker with this index another one than NULL. */
+void eventcount_call(struct eventcount *eventcount, uint32_t index);
 
 /* Found, by a searcher. True if it was the last one: then look at the queue, and Notify. */
 bool eventcount_found(struct eventcount *eventcount);

@@ -8,7 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
-enum { DEFAULT_SATURATED_NS = 1000000000 };
+enum { DEFAULT_SATURATED_NS = 1000000000, DEFAULT_STUCK_NS = 1000000000 };
 
 static uint64_t earlier(uint64_t one, uint64_t other) {
   return one < other ? one : other;
@@ -48,6 +48,36 @@ static uint64_t look_for_stalls(struct monitor *monitor) {
   return next;
 }
 
+/* ---- Stuck workers -------------------------------------------------------------------------- */
+
+static void look_whether_stuck(struct monitor *monitor, uint32_t index, uint64_t now) {
+  const struct worker *worker = pool_place(monitor->pool, index);
+  struct stuck *stuck = &monitor->stuck[index];
+  /* Acquire, pairs with begin: the worker's fibers are there. */
+  uint64_t began = load_acquire(&worker->began_ns);
+  if ((began & RETIRED) || began == 0 || !fibers_are_due(worker, now))
+    began = 0;
+  if (began == 0 || began != stuck->began_ns) {
+    *stuck = (struct stuck){.began_ns = began, .since_ns = now};
+  } else if (!stuck->is_reported && now - stuck->since_ns >= monitor->stuck_ns) {
+    stuck->is_reported = true;
+    monitor->on_stuck(monitor->on_stuck_arg, index, began, now - stuck->since_ns);
+  }
+}
+
+/* Reports those that have been stuck for long enough, and returns when to look again. */
+static uint64_t look_for_stuck(struct monitor *monitor) {
+  if (monitor->on_stuck == NULL)
+    return OS_NO_DEADLINE;
+  uint64_t now = os_now_ns();
+  if (now < monitor->next_stuck_look_ns)
+    return monitor->next_stuck_look_ns; /* something else was due in between */
+  for (uint32_t i = 0; i < monitor->pool->worker_count; i++)
+    look_whether_stuck(monitor, i, now);
+  monitor->next_stuck_look_ns = now + monitor->stuck_ns / LOOKS + 1;
+  return monitor->next_stuck_look_ns;
+}
+
 /* ---- Saturation ----------------------------------------------------------------------------- */
 
 void monitor_wake(struct monitor *monitor) {
@@ -57,19 +87,35 @@ void monitor_wake(struct monitor *monitor) {
     os_futex_wake(&monitor->state, 1);
 }
 
+/* Children that have been in deques. */
+static uint64_t children(const dromon_pool *pool) {
+  uint64_t all = 0;
+  for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker))
+    all += load_acquire(&worker->children);
+  return all;
+}
+
+/* Those of them that have left. */
+static uint64_t children_gone(const struct worker *worker) {
+  return load_acquire(&worker->children_started) + load_acquire(&worker->taken_back) +
+         load_acquire(&worker->children_left);
+}
+
 /* Look. Acquire, pairs with the release with which workers count: the numbers are read in order. */
 static struct look look_at(dromon_pool *pool) {
-  uint64_t stale = load_acquire(&pool->withdrawn_in_queue);
+  uint64_t gone = 0, stale = load_acquire(&pool->withdrawn_in_queue);
   struct look look = {.past = stale + load_acquire(&pool->withdrawn)};
   for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker)) {
     look.past += load_acquire(&worker->started);
     look.parks += load_acquire(&worker->parks);
     stale -= load_acquire(&worker->withdrawn);
+    gone += children_gone(worker);
   }
   look.sleepers = eventcount_observe(&pool->eventcount);
   uint64_t queued = pool_queued(pool);
   /* Compared as a difference: a worker may have counted one before its submitter did. */
-  look.waiting = (int64_t)(queued - stale) > 0 ? queued - stale : 0;
+  int64_t waiting = (int64_t)(queued - stale - (children(pool) - gone));
+  look.waiting = waiting > 0 ? (uint64_t)waiting : 0;
   look.ns = os_now_ns();
   return look;
 }
@@ -83,7 +129,7 @@ static uint64_t running(const dromon_pool *pool) {
   uint64_t running = 0;
   for (const struct worker *worker = pool->workers; worker != NULL; worker = worker_next(worker)) {
     uint64_t completed = load_acquire(&worker->completed); /* first, as for statistics */
-    running += load_relaxed(&worker->started) - completed;
+    running += worker_started(worker) - completed;
   }
   return running;
 }
@@ -131,7 +177,7 @@ static void monitor_main(void *argument) {
   uint32_t state;
   /* Acquire, pairs with Arm and monitor_stop: for the sake of order, there is nothing to see. */
   while ((state = load_acquire(&monitor->state)) != MONITOR_STOPPED) {
-    uint64_t next = look_for_stalls(monitor);
+    uint64_t next = earlier(look_for_stalls(monitor), look_for_stuck(monitor));
     if (state == MONITOR_ARMED)
       next = earlier(next, look_for_saturation(monitor));
     /* Not at all, if the state has changed since it was read. */
@@ -145,15 +191,23 @@ static uint64_t bounded(uint64_t ns) {
   return ns < INT64_MAX ? ns : INT64_MAX;
 }
 
+static void free_notes(struct monitor *monitor) {
+  free(monitor->reported);
+  free(monitor->stuck);
+}
+
 int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_config *config) {
   bool watches_load = config->on_saturated != NULL;
   *monitor = (struct monitor){
       .pool = pool,
       .state = watches_load ? MONITOR_ASLEEP : MONITOR_OFF,
-      .is_running = watches_load || config->stall_ns > 0,
+      .is_running = watches_load || config->stall_ns > 0 || config->on_stuck != NULL,
       .stall_ns = bounded(config->stall_ns),
       .on_stall = config->on_stall,
       .on_stall_arg = config->on_stall_arg,
+      .stuck_ns = bounded(config->stuck_ns ?: DEFAULT_STUCK_NS),
+      .on_stuck = config->on_stuck,
+      .on_stuck_arg = config->on_stuck_arg,
       .saturated_ns = bounded(config->saturated_ns ?: DEFAULT_SATURATED_NS),
       .on_saturated = config->on_saturated,
       .on_saturated_arg = config->on_saturated_arg,
@@ -161,8 +215,11 @@ int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_
   if (!monitor->is_running)
     return 0;
   monitor->reported = calloc(pool->worker_count, sizeof *monitor->reported);
-  if (monitor->reported == NULL)
+  monitor->stuck = calloc(pool->worker_count, sizeof *monitor->stuck);
+  if (monitor->reported == NULL || monitor->stuck == NULL) {
+    free_notes(monitor);
     return -ENOMEM;
+  }
   char name[16];
   thread_name(name, config->name ?: DROMON_NAME_DEFAULT, "monitor");
   struct thread_options options = {
@@ -175,7 +232,7 @@ int monitor_start(struct monitor *monitor, dromon_pool *pool, const dromon_pool_
   int result = thread_start(&monitor->thread, &options, monitor_main, monitor);
   if (result < 0) {
     dromon_pool_unref(pool);
-    free(monitor->reported);
+    free_notes(monitor);
   }
   return result;
 }
@@ -189,5 +246,5 @@ void monitor_join(struct monitor *monitor) {
   if (!monitor->is_running)
     return;
   thread_join(&monitor->thread);
-  free(monitor->reported);
+  free_notes(monitor);
 }

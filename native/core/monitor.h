@@ -1,20 +1,26 @@
-/* monitor.h - watches a pool for tasks that run too long, and for tasks that wait too long.
+/* monitor.h - watches a pool for tasks that run too long, for workers that are stuck, and for tasks that wait
+ * too long.
  *
- * One citizen thread for each pool that asks for either (a bare one would keep old rights after a
+ * One citizen thread for each pool that asks for any of it (a bare one would keep old rights after a
  * setuid). Workers and submitters do next to nothing for it, and never wait for it.
  *
  * Stalls. It reads when each worker's task began, which the worker has noted anyway, reports each that
  * has run longer than the limit once, and sleeps until the next one can be due. Of a retired worker it
  * knows nothing any more: it reads that of who has the place.
  *
+ * Stuck workers. It looks LOOKS times in `stuck_ns` whether a worker runs a task while fibers of it can go
+ * on. If it is the same task for so long it is reported, once.
+ *
  * Saturation. A pool is saturated from one moment to another if no worker slept in between, and one and
  * the same task waited all the time to begin. (A queue that never runs empty, but moves on, is none of
  * its concern: nobody waits long in it, and so a batch program keeps its workers busy.) The monitor looks
  * LOOKS times in `saturated_ns`. At each Look it notes three numbers, in this order:
  *
- *      past     tasks that no longer wait: those that began, and those that were withdrawn
+ *      past     tasks that no longer wait: those that began, and those that were
+ *               withdrawn; no children, see `waiting`
  *      parks    times that a worker went to sleep; and then how many sleep now
- *      waiting  tasks that are queued, less those of them that were withdrawn
+ *      waiting  tasks that are queued, less those of them that were withdrawn, and less the children that
+ *               others may take: tasks queue their children on purpose, and run them while they wait
  *
  * From one Look to a later one the pool was saturated if
  *  1. none slept at the first, and `parks` is the same: then no worker slept in between;
@@ -62,6 +68,13 @@ enum monitor_state {
 
 enum { LOOKS = 8 };
 
+/* Of a worker whose task keeps fibers waiting that can go on. */
+struct stuck {
+  uint64_t began_ns; /* of that task; 0: there is none */
+  uint64_t since_ns; /* when it was first seen */
+  bool is_reported;
+};
+
 /* What a Look at the load of a pool has noted. */
 struct look {
   uint64_t past;
@@ -81,6 +94,11 @@ struct monitor {
   void *on_stall_arg;
   uint64_t *reported; /* for each worker: the began_ns of the task that was reported last */
   uint64_t stalls;    /* tasks reported */
+  uint64_t stuck_ns;
+  void (*on_stuck)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t stuck_ns);
+  void *on_stuck_arg;
+  struct stuck *stuck; /* for each worker */
+  uint64_t next_stuck_look_ns;
   uint64_t saturated_ns;
   void (*on_saturated)(void *arg, uint64_t waiting, uint64_t running, uint64_t saturated_ns);
   void *on_saturated_arg;

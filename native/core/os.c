@@ -2,6 +2,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -31,27 +32,35 @@ int os_futex_wait(const uint32_t *word, uint32_t expected) {
 
 /* The bitset form takes a point of time, on the clock of os_now_ns, where the plain one takes a
  * length. */
-static int futex_wait_until(const uint32_t *word, int operation, uint32_t expected,
+static int futex_wait_until(const uint32_t *word, int operation, uint32_t expected, uint32_t bits,
                             uint64_t deadline_ns) {
   struct timespec deadline = {
       .tv_sec = (time_t)(deadline_ns / 1000000000u),
       .tv_nsec = (long)(deadline_ns % 1000000000u),
   };
   return (int)negative_errno(syscall(SYS_futex, word, operation, expected,
-                                     deadline_ns == OS_NO_DEADLINE ? NULL : &deadline, NULL,
-                                     FUTEX_BITSET_MATCH_ANY));
+                                     deadline_ns == OS_NO_DEADLINE ? NULL : &deadline, NULL, bits));
 }
 
 int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
-  return futex_wait_until(word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline_ns);
+  return os_futex_wait_bits(word, expected, FUTEX_BITSET_MATCH_ANY, deadline_ns);
+}
+
+int os_futex_wait_bits(const uint32_t *word, uint32_t expected, uint32_t bits,
+                       uint64_t deadline_ns) {
+  return futex_wait_until(word, FUTEX_WAIT_BITSET_PRIVATE, expected, bits, deadline_ns);
 }
 
 int os_futex_wait_shared(const uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
-  return futex_wait_until(word, FUTEX_WAIT_BITSET, expected, deadline_ns);
+  return futex_wait_until(word, FUTEX_WAIT_BITSET, expected, FUTEX_BITSET_MATCH_ANY, deadline_ns);
 }
 
 void os_futex_wake(const uint32_t *word, int count) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+void os_futex_wake_bits(const uint32_t *word, uint32_t bits) {
+  syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
 }
 
 pid_t os_gettid(void) {
@@ -110,6 +119,25 @@ uint64_t os_get_blocked_signals(void) {
   uint64_t blocked;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &blocked, sizeof blocked);
   return blocked;
+}
+
+/* Of <asm/prctl.h> and <linux/prctl.h>, which may be older. Both kernels answer with a set of what is enabled,
+ * of which bit 0 is the shadow stack itself, or with an error where there is no such thing. */
+#if defined(__x86_64__)
+#define ARCH_SHSTK_STATUS 0x5005
+static long read_shadow_stack_status(uint64_t *status) {
+  return syscall(SYS_arch_prctl, ARCH_SHSTK_STATUS, status);
+}
+#elif defined(__aarch64__)
+#define PR_GET_SHADOW_STACK_STATUS 74
+static long read_shadow_stack_status(uint64_t *status) {
+  return prctl(PR_GET_SHADOW_STACK_STATUS, status, 0, 0, 0);
+}
+#endif
+
+bool os_has_shadow_stack(void) {
+  uint64_t status = 0;
+  return read_shadow_stack_status(&status) == 0 && (status & 1) != 0;
 }
 
 size_t os_signal_frame_size(void) {

@@ -8,6 +8,7 @@
 #define DROMON_CORE_OS_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -21,13 +22,22 @@ int os_futex_wait(const uint32_t *word, uint32_t expected);
 /* As os_futex_wait, and -ETIMEDOUT once os_now_ns() is past `deadline_ns`; OS_NO_DEADLINE: never. */
 int os_futex_wait_until(const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 
+/* As os_futex_wait_until, and os_futex_wake_bits wakes it if it has one of these bits, of which there is
+ * one at least. */
+int os_futex_wait_bits(const uint32_t *word, uint32_t expected, uint32_t bits,
+                       uint64_t deadline_ns);
+
 /* As os_futex_wait, for a word that the kernel itself clears and wakes at a thread's end: that wake
  * is keyed as shared, and a private wait would sleep for ever. -ETIMEDOUT once os_now_ns() has reached
  * `deadline_ns`. */
 int os_futex_wait_shared(const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 
-/* Wakes `count` waiters at most. Only the address is used: the word's memory may already be gone. */
+/* Wakes `count` waiters at most, whatever their bits. Only the address is used: the word's memory may
+ * already be gone. */
 void os_futex_wake(const uint32_t *word, int count);
+
+/* Wakes all who wait with one of these bits, or with no bits of their own. */
+void os_futex_wake_bits(const uint32_t *word, uint32_t bits);
 
 pid_t os_gettid(void);
 
@@ -61,6 +71,10 @@ void os_set_name(const char *name);
 uint64_t os_set_blocked_signals(uint64_t signals);
 
 uint64_t os_get_blocked_signals(void);
+
+/* Whether the processor keeps a second stack of the calling thread's return addresses, of which a switch from
+ * one stack to another knows nothing. */
+bool os_has_shadow_stack(void);
 
 /* What the kernel itself puts on a signal stack, on this processor. 0: it does not tell, and it is less
  * than 2 KiB. */

@@ -2,7 +2,7 @@
  * dromon.h).
  *
  * A handler for SIGSEGV and SIGBUS, which runs on the signal stack of a citizen thread (thread.h). It
- * writes a line if the fault lies in the guard of the thread's own stack, and in any case hands over to
+ * writes a line if the fault lies in the guard of the stack that the thread is on, and in any case hands over to
  * what was there before: it puts that action in its own place and returns, so that the fault happens
  * again, under that action.
  *
@@ -12,6 +12,7 @@
  * chain of handlers is longer than that, or comes round.
  */
 #include "atomic.h"
+#include "fiber.h"
 #include "os.h"
 #include "thread.h"
 
@@ -63,17 +64,17 @@ static void add_address(struct line *line, uintptr_t address) {
   add_number(line, address, 16);
 }
 
-static void write_line(const struct thread *thread, uintptr_t fault) {
-  uintptr_t low = (uintptr_t)thread->stack.low;
+static void write_line(const char *thread, const struct stack *stack, uintptr_t fault) {
+  uintptr_t low = (uintptr_t)stack->low;
   struct line line = {.length = 0};
   add_text(&line, "dromon: stack overflow in thread ");
-  add_text(&line, thread->name);
+  add_text(&line, thread);
   add_text(&line, ": its stack has ");
-  add_number(&line, thread->stack.size, 10);
+  add_number(&line, stack->size, 10);
   add_text(&line, " bytes, and ");
   add_address(&line, fault);
   add_text(&line, " lies in its guard page, ");
-  add_address(&line, low - thread->stack.guard);
+  add_address(&line, low - stack->guard);
   add_text(&line, " to ");
   add_address(&line, low);
   add_text(&line, "\n");
@@ -82,9 +83,21 @@ static void write_line(const struct thread *thread, uintptr_t fault) {
 
 /* ---- The handler ---------------------------------------------------------------------------- */
 
-static bool lies_in_guard(const struct thread *thread, uintptr_t address) {
-  uintptr_t low = (uintptr_t)thread->stack.low;
-  return address >= low - thread->stack.guard && address < low;
+/* The one that runs: the thread's own or, on a worker, that of a fiber. */
+static const struct stack *running_stack(const struct thread *thread) {
+  const struct fiber *fiber = fiber_current();
+  return fiber == NULL ? &thread->stack : &fiber->stack;
+}
+
+static bool lies_in_guard(const struct stack *stack, uintptr_t address) {
+  uintptr_t low = (uintptr_t)stack->low;
+  return address >= low - stack->guard && address < low;
+}
+
+static void report_fault(const struct thread *thread, uintptr_t fault) {
+  const struct stack *stack = running_stack(thread);
+  if (lies_in_guard(stack, fault))
+    write_line(thread->name, stack, fault);
 }
 
 static bool is_same_handler(const struct sigaction *one, const struct sigaction *other) {
@@ -109,8 +122,8 @@ static void report(int signal, siginfo_t *info, void *context) {
   uint32_t call = fetch_add_relaxed(&place->calls, 1);
   bool is_fault = info->si_code > 0; /* else the signal was sent */
   const struct thread *thread = thread_current();
-  if (call == 0 && is_fault && thread != NULL && lies_in_guard(thread, (uintptr_t)info->si_addr))
-    write_line(thread, (uintptr_t)info->si_addr);
+  if (call == 0 && is_fault && thread != NULL)
+    report_fault(thread, (uintptr_t)info->si_addr);
   hand_over(place, call);
   if (!is_fault)
     raise(signal); /* it comes when this has returned; a fault comes again by itself */

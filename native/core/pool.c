@@ -35,15 +35,27 @@ static void leave_nothing(void *state) {
   (void)state;
 }
 
+static int enter_no_fiber(void *state, void **fiber_state) {
+  (void)state, (void)fiber_state;
+  return 0;
+}
+
 static const dromon_ops native_ops = {
-    .enter = enter_nothing, .run = run_nothing, .drop = drop_nothing, .leave = leave_nothing};
+    .enter = enter_nothing,
+    .run = run_nothing,
+    .drop = drop_nothing,
+    .leave = leave_nothing,
+    .enter_fiber = enter_no_fiber,
+    .leave_fiber = leave_nothing,
+};
 
 static int check(const dromon_pool_config *config) {
   const dromon_ops *ops = config->ops;
   if (config->workers < 1 || config->workers > DROMON_WORKERS_MAX)
     return -EINVAL;
   if (ops != NULL &&
-      (ops->enter == NULL || ops->run == NULL || ops->drop == NULL || ops->leave == NULL))
+      (ops->enter == NULL || ops->run == NULL || ops->drop == NULL || ops->leave == NULL ||
+       (ops->enter_fiber == NULL) != (ops->leave_fiber == NULL)))
     return -EINVAL;
   return 0;
 }
@@ -73,6 +85,7 @@ static void free_workers(dromon_pool *pool) {
 
 static void free_pool(dromon_pool *pool) {
   free_workers(pool);
+  slabs_destroy(&pool->slabs);
   placement_free(&pool->placement);
   injection_destroy(&pool->injection);
   pthread_mutex_destroy(&pool->places_mutex);
@@ -122,6 +135,11 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
   eventcount_init(&pool->eventcount);
   int result =
       injection_init(&pool->injection, config->queue_capacity ?: DROMON_QUEUE_CAPACITY_DEFAULT);
+  if (result == 0) {
+    result = slabs_init(&pool->slabs, pool->stack_size, pool->guard_size);
+    if (result < 0)
+      injection_destroy(&pool->injection);
+  }
   if (result < 0) {
     free(pool);
     return result;
@@ -223,18 +241,22 @@ static struct worker *submitting_worker(const dromon_pool *pool) {
   return worker != NULL && worker->pool == pool ? worker : NULL;
 }
 
-/* Into the worker's own deque. -EAGAIN: it has to go where the tasks of others go, since the deque is full
- * or the worker is retired. */
+/* Into the worker's own deque. False: that is full, or the worker is retired. */
+static bool push_on_worker(struct worker *worker, dromon_task *task) {
+  if (worker_is_retired(worker) || !deque_push(&worker->deque, task)) /* Publish */
+    return false;
+  pool_notify(worker->pool);
+  /* Look again, and Take back: its newest is that task, unless a thief has it. */
+  return !worker_is_retired(worker) || deque_pop(&worker->deque) == NULL;
+}
+
+/* -EAGAIN: it has to go where the tasks of others go. */
 static int submit_on_worker(struct worker *worker, dromon_task *task) {
   dromon_pool *pool = worker->pool;
   /* Look. Acquire, pairs with Close, though nothing rests on it: see pool.md. */
   if (load_acquire(&pool->gate) & GATE_CLOSED)
     return -ESHUTDOWN;
-  if (worker_is_retired(worker) || !deque_push(&worker->deque, task)) /* Publish */
-    return -EAGAIN;
-  pool_notify(pool);
-  /* Look again, and Take back: its newest is that task, unless a thief has it. */
-  return worker_is_retired(worker) && deque_pop(&worker->deque) != NULL ? -EAGAIN : 0;
+  return push_on_worker(worker, task) ? 0 : -EAGAIN;
 }
 
 static bool can_run(const dromon_pool *pool, const dromon_task *task) {
@@ -291,6 +313,56 @@ int dromon_pool_withdraw(dromon_pool *pool, dromon_task *task) {
   return removed;
 }
 
+dromon_pool *dromon_current_pool(void) {
+  struct worker *worker = worker_current();
+  return worker == NULL ? NULL : worker->pool;
+}
+
+/* Counted before, so that the monitor never takes it for a call that waits. */
+static bool push_child(struct worker *worker, dromon_task *task) {
+  store_release(&worker->children, worker->children + 1); /* pairs with Look */
+  if (push_on_worker(worker, task))
+    return true;
+  store_release(&worker->children, worker->children - 1);
+  task->child = 0;
+  return false;
+}
+
+int dromon_submit_child(dromon_task *task, int pinned) {
+  struct worker *worker = worker_current();
+  if (worker == NULL)
+    return -EPERM;
+  task->submitted_ns = os_now_ns();
+  /* Not past the gate: the worker has a task that waits for this one, and does not leave before. */
+  task->child = !pinned;
+  if (pinned || !push_child(worker, task))
+    pinned_push(&worker->pinned, task, worker);
+  return 0;
+}
+
+/* Out of the worker's list or, if it is the newest one there, its deque. */
+static bool remove_child(struct worker *worker, dromon_task *task, const void *home) {
+  if (home == NULL)
+    return deque_newest(&worker->deque) == task && deque_pop(&worker->deque) != NULL;
+  pinned_remove(&worker->pinned, task);
+  return true;
+}
+
+int dromon_take_back_child(dromon_task *task) {
+  struct worker *worker = worker_current();
+  /* Relaxed: it changes on the worker's own thread alone, for which it is exact. */
+  const void *home = load_relaxed(&task->home);
+  if (worker == NULL || (home != NULL && home != worker) || !task_take_back(task))
+    return -EBUSY;
+  if (!remove_child(worker, task, home)) {
+    fetch_add_relaxed(&worker->pool->withdrawn_in_queue, 1); /* relaxed: a count */
+    return 0;
+  }
+  if (task->child)
+    store_release(&worker->taken_back, worker->taken_back + 1); /* pairs with Look */
+  return 1;
+}
+
 int dromon_pool_close(dromon_pool *pool, dromon_task *last) {
   if (last != NULL && !can_run(pool, last))
     return -EINVAL;
@@ -340,6 +412,7 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
   *statistics = (dromon_pool_statistics){
       .parked = eventcount_sleepers(&pool->eventcount),
       .queued = pool_queued(pool),
+      .fiber_bytes = slabs_reserved(&pool->slabs),
       .withdrawn = load_relaxed(&pool->withdrawn),
       .stalls = load_relaxed(&pool->monitor.stalls),
       .wakes = eventcount_wakes(&pool->eventcount),
@@ -353,13 +426,19 @@ void dromon_pool_read_statistics(dromon_pool *pool, dromon_pool_statistics *stat
     statistics->abandoned += load_acquire(&worker->abandoned);
     statistics->interrupted += load_acquire(&worker->interrupted);
     uint64_t completed = load_acquire(&worker->completed);
-    uint64_t started = load_relaxed(&worker->started);
+    uint64_t started = worker_started(worker);
     statistics->running += started - completed;
     statistics->completed += completed;
-    statistics->withdrawn += load_relaxed(&worker->withdrawn);
+    uint64_t left = load_acquire(&worker->children_left);
+    statistics->withdrawn += load_relaxed(&worker->withdrawn) - left;
     statistics->batches += load_relaxed(&worker->batches);
     statistics->steals += load_relaxed(&worker->steals);
     statistics->parks += load_relaxed(&worker->parks);
+    statistics->fibers += load_relaxed(&worker->fiber_count);
+    statistics->fibers_parked += load_relaxed(&worker->fibers_parked);
+    statistics->fiber_parks += load_relaxed(&worker->fiber_parks);
+    statistics->fiber_switches += load_relaxed(&worker->fiber_switches);
+    statistics->fiber_blocks += load_relaxed(&worker->fiber_blocks);
     for (int bucket = 0; bucket < DROMON_HISTOGRAM_BUCKETS; bucket++) {
       statistics->queue_wait[bucket] += load_relaxed(&worker->queue_wait[bucket]);
       statistics->run_time[bucket] += load_relaxed(&worker->run_time[bucket]);

@@ -4,8 +4,8 @@
  * (eventcount.md); leave when the pool is closed and drained, or when another one has taken its place
  * (pool.md).
  *
- * Where a worker finds a task: what it submitted itself lies in its own deque, newest first; then comes
- * the injection queue; then it steals the oldest from another worker, a random one first. Every so
+ * Where a worker finds a task: what it submitted itself lies in its own list of pinned tasks or in its own
+ * deque, newest first; then comes the injection queue; then it steals the oldest from another worker, a random one first. Every so
  * often it begins elsewhere: so neither the injection queue, nor the oldest of its own tasks, nor what a
  * blocked worker has submitted waits for ever behind the others.
  */
@@ -15,10 +15,13 @@
 #include "atomic.h"
 #include "deque.h"
 #include "eventcount.h"
+#include "fiber.h"
 #include "injection.h"
 #include "monitor.h"
+#include "pinned.h"
 #include "placement.h"
 #include "search.h"
+#include "slabs.h"
 #include "thread.h"
 
 #include <dromon/dromon.h>
@@ -42,8 +45,13 @@ struct worker {
   _Alignas(CACHE_LINES)
       dromon_task *held; /* found inside a batch that could not run it; the next one */
   struct search search;
+  struct pinned pinned; /* what its tasks have submitted for it alone */
+  struct fibers fibers;
   uint32_t looks;  /* for a task, counted to look the other way round now and then */
   uint32_t random; /* for the choice of a victim */
+
+  _Alignas(CACHE_LINES) void
+      *called; /* fibers that others have called, newest first: see eventcount.md */
 
   uint64_t
       began_ns; /* when the task that it runs began; 0: it runs none. With RETIRED, once another
@@ -58,6 +66,15 @@ struct worker {
   uint64_t batches;
   uint64_t steals;
   uint64_t parks;
+  uint64_t children;         /* that went into the deque */
+  uint64_t children_started; /* of any worker's deque, and in no other count of what has started */
+  uint64_t taken_back;       /* children, out of the deque */
+  uint64_t children_left;    /* of the withdrawn: those that were taken back, and left in a queue */
+  uint64_t fiber_count;
+  uint64_t fibers_parked;
+  uint64_t fiber_parks;
+  uint64_t fiber_switches;
+  uint64_t fiber_blocks;
   uint64_t queue_wait[DROMON_HISTOGRAM_BUCKETS];
   uint64_t run_time[DROMON_HISTOGRAM_BUCKETS];
 };
@@ -102,6 +119,7 @@ struct dromon_pool {
   char name[16]; /* what the names of its threads begin with */
   uint64_t stack_size;
   uint64_t guard_size;
+  struct slabs slabs; /* stacks of fibers */
   enum dromon_spawn spawn;
   uint32_t search_ns;
   struct monitor monitor;
@@ -117,6 +135,16 @@ struct dromon_pool {
 
 /* What runs on a worker's thread; the argument is its struct worker. */
 void worker_main(void *worker);
+
+/* The worker's loop on a fiber, which its ops call `state`: until it is to end. */
+void worker_work(struct worker *worker, void *state);
+
+/* The running task stops for others, and goes on. The time that it began; 0: there is none. */
+uint64_t worker_pause_task(struct worker *worker);
+void worker_resume_task(struct worker *worker, uint64_t began);
+
+/* Whether it sees a task that has not begun. */
+bool worker_has_new(const struct worker *worker);
 
 /* Makes a worker, whose memory is zero but for `next`. -ENOMEM. */
 int worker_make(struct worker *worker, dromon_pool *pool, uint32_t index);
@@ -152,6 +180,12 @@ static inline uint64_t worker_began(const struct worker *worker) {
   /* Relaxed: a time, which orders nothing. */
   uint64_t began = load_relaxed(&worker->began_ns);
   return began & RETIRED ? 0 : began;
+}
+
+/* How many tasks it has started. */
+static inline uint64_t worker_started(const struct worker *worker) {
+  /* Relaxed: counts. */
+  return load_relaxed(&worker->started) + load_relaxed(&worker->children_started);
 }
 
 /* For the worker itself. */

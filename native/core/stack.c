@@ -11,23 +11,37 @@ static uint64_t whole_pages(uint64_t bytes) {
   return (bytes + page - 1) / page * page;
 }
 
-int stack_map(struct stack *stack, uint64_t size, uint64_t guard) {
+int stack_round(uint64_t *size, uint64_t *guard) {
   uint64_t limit = (uint64_t)PTRDIFF_MAX / 2; /* so that no sum below overflows */
-  if (size == 0 || size > limit || guard == 0 || guard > limit)
+  if (*size == 0 || *size > limit || *guard == 0 || *guard > limit)
     return -EINVAL;
-  size = whole_pages(size);
-  guard = whole_pages(guard);
+  *size = whole_pages(*size);
+  *guard = whole_pages(*guard);
+  return 0;
+}
 
+int stack_reserve(unsigned char **mapping, uint64_t bytes) {
   /* NORESERVE: a stack is mostly never touched, and must not count against overcommit. */
-  unsigned char *mapping = mmap(NULL, guard + size, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-  if (mapping == MAP_FAILED)
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
     return -errno;
   /* MAP_STACK implies this since Linux 6.7; before, one touched page could become 2 MiB. A kernel
    * without huge pages answers EINVAL, which is as good. */
-  madvise(mapping, guard + size, MADV_NOHUGEPAGE);
+  madvise(memory, bytes, MADV_NOHUGEPAGE);
+  *mapping = memory;
+  return 0;
+}
+
+int stack_map(struct stack *stack, uint64_t size, uint64_t guard) {
+  unsigned char *mapping;
+  int error = stack_round(&size, &guard);
+  if (error == 0)
+    error = stack_reserve(&mapping, guard + size);
+  if (error < 0)
+    return error;
   if (mprotect(mapping, guard, PROT_NONE) < 0) {
-    int error = -errno;
+    error = -errno;
     munmap(mapping, guard + size);
     return error;
   }

@@ -32,6 +32,14 @@ int stack_map(struct stack *stack, uint64_t size, uint64_t guard);
 
 void stack_unmap(struct stack *stack);
 
+/* The two halves of stack_map, for who maps several stacks at once (slabs.h).
+ *
+ * Rounds both sizes up to whole pages. -EINVAL if one is 0 or too large for a sum of both. */
+int stack_round(uint64_t *size, uint64_t *guard);
+
+/* Maps memory that stacks can be, without guards. -ENOMEM. */
+int stack_reserve(unsigned char **mapping, uint64_t bytes);
+
 /* How far down the stack was ever used, in bytes from its top and by whole pages: down to the lowest
  * page that is in memory. It is too little if the system has swapped out the lowest ones. */
 size_t stack_used(const struct stack *stack);

@@ -39,11 +39,16 @@ uint32_t dromon_task_read_state(const dromon_task *task) {
 
 int dromon_task_is_withdrawn(const dromon_task *task) {
   /* Relaxed: a submitter withdraws before a worker comes across the task, or never (task_start). */
-  return load_relaxed(&task->state) == DROMON_TASK_WITHDRAWN;
+  uint32_t state = load_relaxed(&task->state);
+  return state == DROMON_TASK_WITHDRAWN || state == DROMON_TASK_TAKEN_BACK;
 }
 
 bool task_withdraw(dromon_task *task) {
   return move(task, DROMON_TASK_QUEUED, DROMON_TASK_WITHDRAWN);
+}
+
+bool task_take_back(dromon_task *task) {
+  return move(task, DROMON_TASK_QUEUED, DROMON_TASK_TAKEN_BACK);
 }
 
 int dromon_task_abandon(dromon_task *task) {

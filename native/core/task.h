@@ -11,4 +11,7 @@ bool task_start(dromon_task *task);
 /* For the submitter: true if `task` is now WITHDRAWN. The queue still points at it. */
 bool task_withdraw(dromon_task *task);
 
+/* The same for a child, which its parent will run itself: TAKEN_BACK. */
+bool task_take_back(dromon_task *task);
+
 #endif

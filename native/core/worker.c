@@ -62,13 +62,16 @@ static dromon_task *steal(struct worker *worker) {
 /* What else would wait behind tasks that submit tasks, or behind a queue that never runs dry: in turn
  * another one is looked at first, so that each is in the end. */
 static dromon_task *find_other_way(struct worker *worker) {
-  enum { INJECTED, OWN_OLDEST, OF_OTHERS, SOURCES };
+  enum { INJECTED, PINNED_OLDEST, OWN_OLDEST, OF_OTHERS, SOURCES };
   dromon_task *task = NULL;
   uint32_t first = worker->looks / LOOK_OTHER_WAY_EVERY;
   for (uint32_t i = 0; i < SOURCES && task == NULL; i++) {
     switch ((first + i) % SOURCES) {
     case INJECTED:
       task = injection_pop(&worker->pool->injection);
+      break;
+    case PINNED_OLDEST:
+      task = pinned_pop_oldest(&worker->pinned);
       break;
     case OWN_OLDEST:
       task = deque_steal(&worker->deque);
@@ -81,20 +84,31 @@ static dromon_task *find_other_way(struct worker *worker) {
   return task;
 }
 
-/* From its own deque or the injection queue, as a rule. */
+/* From its own queues or the injection queue, as a rule. */
 static dromon_task *find_near(struct worker *worker) {
   if (worker->pool->forgotten)
     return NULL;
   if (++worker->looks % LOOK_OTHER_WAY_EVERY == 0)
     return find_other_way(worker);
-  dromon_task *task = deque_pop(&worker->deque);
+  dromon_task *task = pinned_pop(&worker->pinned);
+  if (task == NULL)
+    task = deque_pop(&worker->deque);
   return task != NULL ? task : injection_pop(&worker->pool->injection);
 }
 
-/* From anywhere. NULL: every queue was empty when it was looked at. */
+bool worker_has_new(const struct worker *worker) {
+  if (worker->pinned.newest != NULL || worker_is_retired(worker))
+    return worker->pinned.newest != NULL;
+  return deque_count(&worker->deque) > 0 || injection_count(&worker->pool->injection) > 0;
+}
+
+/* From anywhere. NULL: every queue was empty when it was looked at. A retired worker begins only what nobody
+ * else may. */
 static dromon_task *find(struct worker *worker) {
   if (worker->pool->forgotten)
     return NULL;
+  if (worker_is_retired(worker))
+    return pinned_pop(&worker->pinned);
   dromon_task *task = worker->held;
   worker->held = NULL;
   if (task == NULL)
@@ -108,17 +122,28 @@ static bool is_closed(const dromon_pool *pool) {
   return load_acquire(&pool->gate) == GATE_CLOSED;
 }
 
+/* Whether nobody submits anything for it any more, but its own tasks. */
+static bool is_apart(const struct worker *worker) {
+  return is_closed(worker->pool) || worker_is_retired(worker) || worker->pool->forgotten;
+}
+
+/* Whether it has no more to do than to leave, if it finds no task. */
+static bool is_over(const struct worker *worker) {
+  return is_apart(worker) && (worker->fibers_parked == 0 || worker->pool->forgotten);
+}
+
 /* Looks again and again, for a bounded while. */
 static dromon_task *look_for(struct worker *worker, uint32_t length_ns) {
   dromon_pool *pool = worker->pool;
-  uint64_t end = os_now_ns() + length_ns;
+  uint64_t now = os_now_ns(), end = now + length_ns;
   do {
     for (int i = 0; i < LOOKS_PER_CLOCK; i++)
       cpu_relax();
     dromon_task *task = pool_queued(pool) > 0 ? find(worker) : NULL;
     if (task != NULL)
       return task;
-  } while (os_now_ns() < end && !is_closed(pool));
+    now = os_now_ns();
+  } while (now < end && !is_closed(pool) && !fibers_are_due(worker, now));
   return NULL;
 }
 
@@ -134,37 +159,78 @@ static dromon_task *search(struct worker *worker, bool *searching) {
   return task;
 }
 
-/* Parks until there may be a task again. NULL with `*closed`: it is time to leave. */
-static dromon_task *park(struct worker *worker, bool searching, bool *closed) {
-  dromon_pool *pool = worker->pool;
-  struct eventcount *eventcount = &pool->eventcount;
+/* Sleeps until there may be a task, or a fiber that can go on. NULL with `*over`: it is time to leave, which is
+ * looked at before the queues are. */
+static dromon_task *park(struct worker *worker, bool searching, bool *over) {
+  struct eventcount *eventcount = &worker->pool->eventcount;
   eventcount_announce(eventcount, searching);
-  *closed = is_closed(pool);
+  bool apart = is_apart(worker);
+  *over = is_over(worker);
   dromon_task *task = find(worker); /* Recheck */
-  if (task != NULL || *closed) {
+  if (task != NULL || apart) {
     eventcount_retract(eventcount);
     return task;
   }
   count_one(&worker->parks);
-  eventcount_sleep(eventcount);
-  *closed = is_closed(pool);
+  eventcount_sleep(eventcount, worker->index, &worker->called, fibers_deadline(worker));
+  *over = is_over(worker);
   return find(worker);
 }
 
-/* Waits for a task; NULL when it is time to leave. */
-static dromon_task *await_task(struct worker *worker) {
-  dromon_pool *pool = worker->pool;
-  bool searching = false, closed = false;
+/* The same for one that is apart, and waits for its own fibers alone. Not by the eventcount: it would take
+ * permits that others need, of a Notify if it is retired, of a Close if it goes to sleep again. */
+static dromon_task *park_apart(struct worker *worker, bool *over) {
+  *over = is_over(worker);
   dromon_task *task = find(worker);
-  if (task == NULL)
-    task = search(worker, &searching);
-  while (task == NULL && !closed) {
-    task = park(worker, searching, &closed);
-    searching = true;
-  }
-  if (searching && eventcount_found(&pool->eventcount) && pool_queued(pool) > 0)
-    pool_notify(pool);
+  if (task == NULL && !*over)
+    fibers_sleep(worker);
   return task;
+}
+
+/* A searcher turns to something else. */
+static void leave_search(dromon_pool *pool, bool *searching) {
+  if (*searching && eventcount_found(&pool->eventcount) && pool_queued(pool) > 0)
+    pool_notify(pool);
+  *searching = false;
+}
+
+/* Waits for a task. NULL: a fiber can go on, or with `*over` it is time to leave. */
+static dromon_task *await_task(struct worker *worker, bool *over) {
+  bool searching = false;
+  dromon_task *task = find(worker);
+  if (task == NULL && !worker_is_retired(worker))
+    task = search(worker, &searching);
+  while (task == NULL && !*over && !fibers_are_ready(worker)) {
+    if (is_apart(worker)) {
+      leave_search(worker->pool, &searching);
+      task = park_apart(worker, over);
+    } else {
+      task = park(worker, searching, over);
+      searching = true;
+    }
+  }
+  leave_search(worker->pool, &searching);
+  return task;
+}
+
+/* The next task of a loop, which gives its turn to fibers that can go on. NULL: the loop is to end. */
+static dromon_task *next_task(struct worker *worker) {
+  bool over = false;
+  while (!over && !worker->fibers.is_over) {
+    bool is_turn_of_new = fibers_take_new_turn(worker);
+    /* What is held is in no queue: nobody else would find it. */
+    dromon_task *task = is_turn_of_new || worker->held != NULL ? find(worker) : NULL;
+    if (task == NULL && fibers_are_ready(worker)) {
+      if (!fibers_give_turn(worker))
+        return NULL;
+      continue;
+    }
+    if (task == NULL)
+      task = await_task(worker, &over);
+    if (task != NULL)
+      return task;
+  }
+  return NULL;
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */
@@ -180,9 +246,12 @@ static bool begin(struct worker *worker, dromon_task *task, uint64_t now) {
   bool started = task_start(task);
   if (is_last(worker->pool, task))
     return started; /* who runs it is not to be replaced */
-  count_one(started ? &worker->started : &worker->withdrawn);
-  if (started)
-    store_relaxed(&worker->began_ns, now); /* relaxed: nobody orders anything by it */
+  uint64_t *started_ones = task->child ? &worker->children_started : &worker->started;
+  count_one(started ? started_ones : &worker->withdrawn);
+  if (!started && load_relaxed(&task->state) == DROMON_TASK_TAKEN_BACK) /* relaxed: its last one */
+    count_one(&worker->children_left);
+  if (started && !worker_is_retired(worker))
+    store_release(&worker->began_ns, now); /* pairs with look_whether_stuck */
   return started;
 }
 
@@ -220,6 +289,22 @@ static void end(struct worker *worker, uint64_t task_ns) {
     own_state_restore(&worker->own_state, task_ns);
 }
 
+uint64_t worker_pause_task(struct worker *worker) {
+  uint64_t began = worker_began(worker);
+  own_name_set(&worker->own_state, NULL);
+  /* acq_rel, with Take place: one of the two. */
+  return began != 0 && cas_acq_rel(&worker->began_ns, &began, 0) ? began : 0;
+}
+
+void worker_resume_task(struct worker *worker, uint64_t began) {
+  const struct monitor *monitor = &worker->pool->monitor;
+  if (monitor->stall_ns > 0 || monitor->on_stuck != NULL)
+    began = os_now_ns(); /* it has neither stalled nor been stuck while it was parked */
+  /* Release, as in begin. Nobody takes the place of a worker that runs no task. */
+  if (!worker_is_retired(worker))
+    store_release(&worker->began_ns, began);
+}
+
 static void count_batched(dromon_batch *batch, const dromon_task *task) {
   struct worker *worker = batch->worker;
   bool is_known = batch->task_ns != UINT64_MAX; /* else the runtime has not told */
@@ -248,7 +333,8 @@ static dromon_task *take_next(dromon_batch *batch, uint64_t now) {
     batch->deadline_ns = now + worker->pool->batch_ns;
     return task;
   }
-  if (batch->tasks_left == 0 || now >= batch->deadline_ns || worker_is_retired(worker))
+  if (batch->tasks_left == 0 || now >= batch->deadline_ns || worker_is_retired(worker) ||
+      fibers_are_due(worker, now))
     return NULL;
   task = find_near(worker);
   if (task != NULL && task->native) {
@@ -344,7 +430,7 @@ static void run_natives(struct worker *worker, void *state, dromon_task *task) {
       dromon_port_notify(port);
     else
       worker->pool->ops.drop(state, task);
-    task = worker_is_retired(worker) ? NULL : find_near(worker);
+    task = worker_is_retired(worker) || fibers_are_due(worker, now) ? NULL : find_near(worker);
   } while (task != NULL && task->native);
   worker->held = task;
   dromon_port_unref(port);
@@ -392,11 +478,17 @@ static void prepare(struct worker *worker, void *state) {
   own_name_set(&worker->own_state, NULL);
 }
 
+void worker_work(struct worker *worker, void *state) {
+  dromon_task *task;
+  while ((task = next_task(worker)) != NULL)
+    run(worker, state, task);
+}
+
 /* Looks for tasks and runs them, until it is time to leave or another one has its place. */
 static void work(struct worker *worker, void *state) {
-  dromon_task *task;
-  while (!worker_is_retired(worker) && (task = await_task(worker)) != NULL)
-    run(worker, state, task);
+  fibers_begin(worker, state);
+  worker_work(worker, state);
+  fibers_end(worker);
   if (!worker_is_retired(worker))
     finish(worker, state);
 }
@@ -435,6 +527,7 @@ int worker_make(struct worker *worker, dromon_pool *pool, uint32_t index) {
   worker->pool = pool;
   worker->index = index;
   worker->random = index + 1;
+  worker->pinned = (struct pinned){0};
   search_init(&worker->search, pool->search_ns);
   return deque_init(&worker->deque, DEQUE_CAPACITY);
 }

@@ -5,8 +5,12 @@
  * tasks have begun as there are workers (or tasks, if these are fewer): so a worker that sleeps while a
  * task waits is a deadlock, and not only a delay.
  *
+ * With CALLERS: each Pushes something for any one worker, and Calls it, and with DEADLINES the alarm of a
+ * worker that sleeps may go off. That worker then has something to resume, which it does as if it were a
+ * task.
+ *
  * Checked: every task runs once; when nothing can happen any more, all have run and all workers sleep,
- * with a word that says so; after each event, sleepers + permits is the number of workers between
+ * with a word that says so, and none was called in vain; after each event, sleepers + permits is the number of workers between
  * Announce and their return to work, and no count falls below 0; those who search without a task in
  * their hands are no more than may. With LIVENESS: under weak fairness all tasks begin at last, so no
  * worker looks for ever at what it does not take.
@@ -30,8 +34,14 @@
  *   SLEEP_WITHOUT_COMPARE     the futex does not compare under the kernel's lock
  *   SEARCH_WITHOUT_BOUND      every worker may search
  *   LOST_RACE_IS_EMPTY        a thief that was not the first goes away
+ *   CALL_WITHOUT_COUNT        the lower half of the word is as it was
+ *   CALL_WAKES_ANY            as Notify does
+ *   CALL_LOOKS_AT_SLEEPERS    takes those that have permits for awake
+ *   CALL_BEFORE_PUSH          tells the worker of what is not there yet
+ *   CALL_BEFORE_PERMIT        who is called and has a permit takes its announcement back
  *
- * Macros: WORKERS, PRODUCERS, CHILDREN and SPURIOUS_WAKES, all together or none; LIVENESS.
+ * Macros: WORKERS, PRODUCERS, CHILDREN and SPURIOUS_WAKES, all together or none; CALLERS and
+ * DEADLINES, both or none; LIVENESS.
  */
 #ifndef WORKERS
 #define WORKERS 3
@@ -43,6 +53,7 @@
 #define PARENT 1 /* the task that submits; its children come after the producers' tasks */
 #define BARRIER (TASKS < WORKERS -> TASKS : WORKERS)
 #define SEARCHERS_MOST ((WORKERS + 1) / 2)
+#define RESUMED (TASKS + 1) /* in place of a task: what the worker was called or had a deadline for */
 #define ASLEEP end_asleep /* a valid end state: see eventcount.pml */
 
 #include "eventcount.pml"
@@ -50,6 +61,24 @@
 
 bool begun[TASKS + 1];
 byte begun_count;
+
+/* What there is for this worker alone, then as Find. */
+inline FindAny(me, task) {
+#if CALLERS
+  d_step {
+    if
+    :: called[me] > 0 || is_due -> called[me] = 0; is_due = false; task = RESUMED;
+    :: else
+    fi
+  }
+  if
+  :: task == 0 -> Find(me, task)
+  :: else
+  fi
+#else
+  Find(me, task)
+#endif
+}
 
 /* A worker runs a task. */
 inline Run(me, task) {
@@ -84,7 +113,7 @@ inline AwaitTask(me, task) {
   if
   :: searching ->
      do
-     :: task == 0 -> Find(me, task)
+     :: task == 0 -> FindAny(me, task)
      :: break /* a search is bounded */
      od
   :: else
@@ -93,13 +122,13 @@ inline AwaitTask(me, task) {
   :: task == 0 ->
      Announce(searching);
 #ifndef MUTANT_NO_RECHECK
-     Find(me, task); /* Recheck */
+     FindAny(me, task); /* Recheck */
 #endif
      if
      :: task != 0 -> Retract(searching)
      :: else ->
         Sleep(me, searching);
-        Find(me, task)
+        FindAny(me, task)
      fi
   :: else -> break
   od;
@@ -128,13 +157,24 @@ proctype Worker(byte me) {
 #ifdef MUTANT_ANNOUNCE_IN_TWO_STEPS
   byte was;
 #endif
+#if CALLERS
+  byte seen;
+  bool is_due;
+#endif
   do
-  :: Find(me, task);
+  :: FindAny(me, task);
      if
      :: task == 0 -> AwaitTask(me, task)
      :: else
      fi;
+#if CALLERS
+     if
+     :: task == RESUMED -> task = 0
+     :: else -> Run(me, task)
+     fi
+#else
      Run(me, task)
+#endif
   od
 }
 
@@ -160,6 +200,30 @@ proctype Producer(byte task) {
 #endif
 }
 
+#if CALLERS
+proctype Caller() {
+  byte whom;
+  bool is_first, sees_announced;
+  if
+  :: whom = 0
+  :: whom = 1
+#if WORKERS > 2
+  :: whom = 2
+#endif
+  fi;
+#ifdef MUTANT_CALL_BEFORE_PUSH
+  Call(whom);
+  Push(whom, is_first)
+#else
+  Push(whom, is_first);
+  if
+  :: is_first -> Call(whom)
+  :: else
+  fi
+#endif
+}
+#endif
+
 init {
   byte i;
   atomic {
@@ -170,10 +234,22 @@ init {
     do
     :: i < PRODUCERS -> i++; run Producer(i)
     :: else -> i = 0; break
+    od;
+#if CALLERS
+    do
+    :: i < CALLERS -> run Caller(); i++
+    :: else -> i = 0; break
     od
+#endif
   }
   timeout -> /* nothing else can happen */
   assert(begun_count == TASKS);
+#if CALLERS
+  do
+  :: i < WORKERS -> assert(called[i] == 0); i++
+  :: else -> break
+  od;
+#endif
   assert(sleepers == WORKERS && permits == 0 && searchers == 0)
 }
 

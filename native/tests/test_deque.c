@@ -55,6 +55,21 @@ static void the_newest_is_popped_first(void) {
   deque_destroy(deque);
 }
 
+static void the_newest_is_seen_before_it_is_popped(void) {
+  struct deque deque;
+  CHECK_EQ(deque_init(&deque, 4), 0);
+  for (uint64_t i = 0; i < 4; i++) {
+    CHECK(deque_push(&deque, value_of(i)));
+    CHECK(deque_newest(&deque) == value_of(i));
+  }
+  for (uint64_t i = 4; i-- > 0;) {
+    CHECK(deque_newest(&deque) == value_of(i));
+    check_pop(&deque, i);
+  }
+  check_empty(&deque);
+  deque_destroy(&deque);
+}
+
 static void the_oldest_is_stolen_first(void) {
   struct deque *deque = deque_make(64);
   for (uint64_t i = 0; i < 64; i++)
@@ -370,6 +385,7 @@ static void no_thief_starves_beside_a_busy_owner(void) {
 int main(void) {
   RUN(an_empty_deque_gives_nothing);
   RUN(the_newest_is_popped_first);
+  RUN(the_newest_is_seen_before_it_is_popped);
   RUN(the_oldest_is_stolen_first);
   RUN(both_ends_meet_in_the_middle);
   RUN(the_count_follows_each_step);

@@ -122,18 +122,17 @@ static void overflow(void) {
   run_in_thread(recurse_for_ever);
 }
 
-static void check_line_comes(void) {
+static void check_line_comes(void (*of)(void), const char *thread) {
   char name[16], rest[16];
   unsigned long size, fault, guard, low;
-  watch(overflow, SIGSEGV);
-  CHECK_EQ(
-      sscanf(
-          heard,
-          "dromon: stack overflow in thread %15[a-z]: its stack has %lu bytes, and 0x%lx lies in "
-          "its guard page, 0x%lx to 0x%lx%15s",
-          name, &size, &fault, &guard, &low, rest),
-      5);
-  CHECK_EQ(strcmp(name, "deep"), 0);
+  watch(of, SIGSEGV);
+  CHECK_EQ(sscanf(heard,
+                  "dromon: stack overflow in thread %15[a-z0-9-]: its stack has %lu bytes, and "
+                  "0x%lx lies in "
+                  "its guard page, 0x%lx to 0x%lx%15s",
+                  name, &size, &fault, &guard, &low, rest),
+           5);
+  CHECK_EQ(strcmp(name, thread), 0);
   CHECK_EQ(size, STACK_SIZE);
   CHECK_EQ(low - guard, GUARD_SIZE);
   CHECK_THAT(fault, >=, guard);
@@ -148,9 +147,41 @@ static void an_overflow_is_told_in_one_line_on_each_back_end(void) {
       continue;
     }
     wish = (enum dromon_spawn)spawn;
-    check_line_comes();
+    check_line_comes(overflow, "deep");
   }
   wish = DROMON_SPAWN_AUTO;
+}
+
+static int park_for_ever(void *arg) {
+  dromon_park_wait(arg, -1);
+  return 0;
+}
+
+static int recurse_in_task(void *arg) {
+  recurse_for_ever(arg);
+  return 0;
+}
+
+/* The first task keeps the thread's own stack. */
+static void overflow_on_a_fiber(void) {
+  dromon_pool_config config = {.workers = 1, .stack_size = STACK_SIZE, .guard_size = GUARD_SIZE};
+  dromon_native_task tasks[2];
+  dromon_park park;
+  dromon_port *port;
+  dromon_pool *pool;
+  install_report();
+  dromon_park_init(&park);
+  CHECK_EQ(dromon_port_open(&port), 0);
+  CHECK_EQ(dromon_pool_open(&config, &pool), 0);
+  dromon_native_task_init(&tasks[0], park_for_ever, &park, port);
+  dromon_native_task_init(&tasks[1], recurse_in_task, NULL, port);
+  CHECK_EQ(dromon_pool_submit(pool, &tasks[0].task), 0);
+  CHECK_EQ(dromon_pool_submit(pool, &tasks[1].task), 0);
+  dromon_port_wait(port, -1);
+}
+
+static void an_overflow_on_a_fiber_is_told_too(void) {
+  check_line_comes(overflow_on_a_fiber, "dromon-0");
 }
 
 static void touch_in_thread(void *arg) {
@@ -306,6 +337,7 @@ static void no_chain_comes_round(void) {
 
 int main(void) {
   RUN(an_overflow_is_told_in_one_line_on_each_back_end);
+  RUN(an_overflow_on_a_fiber_is_told_too);
   RUN(of_all_else_nothing_is_said);
   RUN(each_signal_stays_what_it_was);
   RUN(who_was_there_before_is_next);

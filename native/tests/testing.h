@@ -9,6 +9,7 @@
 
 #include "atomic.h"
 #include "os.h"
+#include "sanitizers.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -18,34 +19,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* gcc defines the macros, clang has the features. */
-#ifndef __has_feature
-#define __has_feature(name) 0
-#endif
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-#define UNDER_TSAN 1
-#else
-#define UNDER_TSAN 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define UNDER_ASAN 1
-#else
-#define UNDER_ASAN 0
-#endif
-
 /* What the sanitizers are told, unless TSAN_OPTIONS and ASAN_OPTIONS tell otherwise: out of memory
- * malloc answers NULL, as libc's; and thousands of reports of one race help nobody. */
+ * malloc answers NULL, as libc's; a fault ends the process by its signal, as without a sanitizer, since
+ * some tests provoke one; and thousands of reports of one race help nobody. */
+#define SANITIZER_OPTIONS "allocator_may_return_null=1:handle_segv=0:handle_sigbus=0"
 #if UNDER_TSAN
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
-  return "halt_on_error=1:allocator_may_return_null=1";
+  return SANITIZER_OPTIONS ":halt_on_error=1";
 }
 #endif
-/* Also, a fault ends the process by its signal, as without a sanitizer: some tests provoke one. */
 #if UNDER_ASAN
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
-  return "allocator_may_return_null=1:handle_segv=0:handle_sigbus=0";
+  return SANITIZER_OPTIONS;
 }
 #endif
 
@@ -100,9 +87,12 @@ enum {
 #define RUN_THREADED(test)                                                                         \
   RUN_UNLESS(getenv("DROMON_TESTS_SINGLE_THREADED") != NULL, "since it has several threads", test)
 
-/* How often a stress test goes round: a sanitizer makes each round several times as long. */
+/* How often a stress test goes round: `count` times if DROMON_TESTS_LONG is set, else fewer. Under
+ * ThreadSanitizer each round takes several times as long. */
 static inline unsigned rounds(unsigned count) {
-  return UNDER_TSAN ? count / 10 : UNDER_ASAN ? count / 4 : count;
+  if (getenv("DROMON_TESTS_LONG") != NULL)
+    return count;
+  return UNDER_TSAN ? count / 10 : count / 4;
 }
 
 /* ---- Threads -------------------------------------------------------------------------------- */
@@ -274,7 +264,7 @@ static inline void flow_thread(void *arg, unsigned index) {
     flow_consume(flow);
 }
 
-/* Lets `total` items go through, or fewer under a sanitizer. */
+/* Lets `total` items go through, or as many as rounds() says. */
 static inline void flow_run(struct flow *flow, unsigned consumers, unsigned total) {
   flow->per_producer = rounds(total / flow->producers);
   flow->total = flow->per_producer * flow->producers;

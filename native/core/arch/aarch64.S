@@ -1,7 +1,7 @@
-/* aarch64.S - the one step of making a thread that C cannot express; see arch/arch.h for what each
- * function promises, and thread.md for why.
+/* aarch64.S - the one step of making a thread that C cannot express, and the switch from one stack to
+ * another; see arch/arch.h for what each function promises, and thread.md for the threads' why.
  *
- * Of all registers the kernel changes x0 only; the child starts with a copy of the rest, but for sp,
+ * At a system call: of all registers the kernel changes x0 only; the child starts with a copy of the rest, but for sp,
  * which is the top of the stack that it was given.
  */
 #include <asm/unistd.h>
@@ -149,6 +149,84 @@ bare_entry:
 	blr	x1
 	call_exit
 	end_function bare_entry
+
+/* ---- Switching stacks ------------------------------------------------------------------------ */
+
+/* What arch_switch leaves on a stack, from its stack pointer upwards: x29, x30 (where it returns to),
+ * x19 to x28, d8 to d15, fpcr, and 8 bytes that keep sp a multiple of 16. The CFI holds on either side
+ * of the change of sp, as both stacks look the same there. */
+#define SWITCH_FRAME 176
+#define SWITCH_X19 16
+#define SWITCH_D8 96
+#define SWITCH_FPCR 160
+
+	.macro	save_pair first, second, offset
+	stp	\first, \second, [sp, \offset]
+	.cfi_rel_offset \first, \offset
+	.cfi_rel_offset \second, \offset + 8
+	.endm
+
+	.macro	restore_pair first, second, offset
+	ldp	\first, \second, [sp, \offset]
+	.cfi_restore \first
+	.cfi_restore \second
+	.endm
+
+	.macro	for_each_pair what
+	\what	x19, x20, SWITCH_X19
+	\what	x21, x22, SWITCH_X19 + 16
+	\what	x23, x24, SWITCH_X19 + 32
+	\what	x25, x26, SWITCH_X19 + 48
+	\what	x27, x28, SWITCH_X19 + 64
+	\what	d8, d9, SWITCH_D8
+	\what	d10, d11, SWITCH_D8 + 16
+	\what	d12, d13, SWITCH_D8 + 32
+	\what	d14, d15, SWITCH_D8 + 48
+	.endm
+
+/* void arch_switch(void **from [x0], void *to [x1]) */
+	function arch_switch
+	sub	sp, sp, SWITCH_FRAME
+	.cfi_adjust_cfa_offset SWITCH_FRAME
+	save_pair x29, x30, 0
+	for_each_pair save_pair
+	mrs	x2, fpcr
+	str	x2, [sp, SWITCH_FPCR]
+	mov	x2, sp
+	str	x2, [x0]
+	mov	sp, x1
+	ldr	x2, [sp, SWITCH_FPCR]
+	msr	fpcr, x2
+	for_each_pair restore_pair
+	restore_pair x29, x30, 0
+	add	sp, sp, SWITCH_FRAME
+	.cfi_adjust_cfa_offset -SWITCH_FRAME
+	ret
+	end_function arch_switch
+
+/* void *arch_prepare(void *stack_top [x0], void (*fn)(void *) [x1], void *arg [x2]) */
+	function arch_prepare
+	and	x0, x0, -16
+	sub	x0, x0, SWITCH_FRAME
+	adr	x3, .Lstack_begin
+	stp	xzr, x3, [x0]		/* frame-pointer walks end here */
+	stp	x1, x2, [x0, SWITCH_X19]
+	str	xzr, [x0, SWITCH_FPCR]	/* what a process starts with */
+	ret
+	end_function arch_prepare
+
+/* Where a prepared stack begins: fn is in x19, arg in x20. */
+	.type	stack_entry, @function
+	.p2align 4
+stack_entry:
+	.cfi_startproc
+	.cfi_undefined x30		/* nobody called this: unwinding ends here */
+	nop				/* an unwinder looks for what is before a return address */
+.Lstack_begin:
+	mov	x0, x20
+	blr	x19
+	brk	0
+	end_function stack_entry
 
 /* What is called through a pointer here begins with a landing pad, so code that is protected by these
  * may be linked with this: GNU_PROPERTY_AARCH64_FEATURE_1_BTI. Shadow stacks (GCS) are not claimed: a

@@ -4,6 +4,8 @@
  * clone3 is refused. Both take the same struct. Of it clone knows `flags`, `stack` and `stack_size`
  * (it is given the stack's top), `parent_tid`, `child_tid` and `tls`, in an order of registers that
  * differs between processors; the rest must be 0.
+ *
+ * And the switch from one stack to another, which is no system call.
  */
 #ifndef DROMON_CORE_ARCH_H
 #define DROMON_CORE_ARCH_H
@@ -38,5 +40,26 @@ struct arch_bare {
  * its entry. Returns its kernel id, or a negative errno. */
 int arch_clone3_bare(struct clone_args *args, size_t size);
 int arch_clone_bare(struct clone_args *args);
+
+/* Leaves the calling stack and goes on with another one: saves what a function must keep (on x86-64 rbx,
+ * rbp, r12 to r15, mxcsr and the x87 control word; on aarch64 x19 to x30, d8 to d15 and fpcr) and stores
+ * the stack pointer in *from, then continues `to`: a value that arch_switch has stored or arch_prepare has
+ * returned, each of which can be continued once. It returns when somebody continues what is in *from,
+ * which must be done by the same thread: compilers keep addresses of thread-locals across calls.
+ *
+ * What belongs to the thread and not to the stack (thread-locals, errno, the signal mask, the state of the
+ * C++ runtime: cxx.h) stays as it is. With shadow stacks (CET, GCS) it must not be called: the return would
+ * fault.
+ *
+ * The sanitizers keep a picture of the running stack, so a caller has to tell them of each switch:
+ * AddressSanitizer by __sanitizer_start_switch_fiber before, and by __sanitizer_finish_switch_fiber as the
+ * first thing that happens on the other stack (also where a prepared one begins); ThreadSanitizer by
+ * __tsan_switch_to_fiber right before, from a function that is not instrumented between the two. */
+void arch_switch(void **from, void *to);
+
+/* Makes a stack that ends at `stack_top` such that the first arch_switch to what this returns calls
+ * fn(arg) there, with the floating-point settings that a process starts with. fn must not return: it would
+ * trap. A debugger's backtrace ends below fn. */
+void *arch_prepare(void *stack_top, void (*fn)(void *), void *arg);
 
 #endif

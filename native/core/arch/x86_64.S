@@ -1,7 +1,7 @@
-/* x86_64.S - the one step of making a thread that C cannot express; see arch/arch.h for what each
- * function promises, and thread.md for why.
+/* x86_64.S - the one step of making a thread that C cannot express, and the switch from one stack to
+ * another; see arch/arch.h for what each function promises, and thread.md for the threads' why.
  *
- * Of all registers the kernel changes rax, rcx and r11; the child starts with a copy of the rest,
+ * At a system call: of all registers the kernel changes rax, rcx and r11; the child starts with a copy of the rest,
  * but for rsp, which is the top of the stack that it was given.
  */
 #include <asm/unistd_64.h>
@@ -55,8 +55,6 @@
 	hlt
 	.endm
 
-/* ---- Transfer -------------------------------------------------------------------------------- */
-
 	.macro	save register
 	pushq	%\register
 	.cfi_adjust_cfa_offset 8
@@ -68,6 +66,8 @@
 	.cfi_adjust_cfa_offset -8
 	.cfi_restore \register
 	.endm
+
+/* ---- Transfer -------------------------------------------------------------------------------- */
 
 	/* rbx carries the incubator's stack pointer into the child, through fn (it is callee-saved), and
 	 * back to the point where the child puts it into rsp. The CFI counts from rbx for the same
@@ -162,5 +162,76 @@ bare_entry:
 	call	*%rax
 	call_exit
 	end_function bare_entry
+
+/* ---- Switching stacks ------------------------------------------------------------------------ */
+
+/* What arch_switch leaves on a stack, from its stack pointer upwards:
+ *
+ *      mxcsr, x87 control word | r15 | r14 | r13 | r12 | rbp | rbx | where it returns to
+ *
+ * The CFI holds on either side of the change of rsp, as both stacks look the same there. */
+#define SWITCH_FRAME 64
+#define SWITCH_FLOATS 0
+#define SWITCH_R12 32
+#define SWITCH_RBP 40
+#define SWITCH_RBX 48
+#define SWITCH_RETURN 56
+
+/* What a process starts with: all exceptions masked, rounding to nearest (0x1f80; 0x037f). */
+#define FLOATS_DEFAULT 0x037f00001f80
+
+/* void arch_switch(void **from [rdi], void *to [rsi]) */
+	function arch_switch
+	save	rbx
+	save	rbp
+	save	r12
+	save	r13
+	save	r14
+	save	r15
+	subq	$8, %rsp
+	.cfi_adjust_cfa_offset 8
+	stmxcsr	(%rsp)
+	fnstcw	4(%rsp)
+	movq	%rsp, (%rdi)
+	movq	%rsi, %rsp
+	ldmxcsr	(%rsp)
+	fldcw	4(%rsp)
+	addq	$8, %rsp
+	.cfi_adjust_cfa_offset -8
+	restore	r15
+	restore	r14
+	restore	r13
+	restore	r12
+	restore	rbp
+	restore	rbx
+	ret
+	end_function arch_switch
+
+/* void *arch_prepare(void *stack_top [rdi], void (*fn)(void *) [rsi], void *arg [rdx]) */
+	function arch_prepare
+	andq	$-16, %rdi
+	leaq	-SWITCH_FRAME(%rdi), %rax
+	movabsq	$FLOATS_DEFAULT, %rcx
+	movq	%rcx, SWITCH_FLOATS(%rax)
+	movq	%rdx, SWITCH_R12(%rax)
+	movq	$0, SWITCH_RBP(%rax)	/* frame-pointer walks end here */
+	movq	%rsi, SWITCH_RBX(%rax)
+	leaq	.Lstack_begin(%rip), %rcx
+	movq	%rcx, SWITCH_RETURN(%rax)
+	ret
+	end_function arch_prepare
+
+/* Where a prepared stack begins: fn is in rbx, arg in r12, and rsp is a multiple of 16. */
+	.type	stack_entry, @function
+	.p2align 4
+stack_entry:
+	.cfi_startproc
+	.cfi_undefined rip		/* nobody called this: unwinding ends here */
+	nop				/* an unwinder looks for what is before a return address */
+.Lstack_begin:
+	movq	%r12, %rdi
+	call	*%rbx
+	ud2
+	end_function stack_entry
 
 	.section .note.GNU-stack, "", @progbits

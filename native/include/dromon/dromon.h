@@ -56,16 +56,19 @@ enum dromon_spawn {
  *
  *      QUEUED --start--> RUNNING --finish--> DONE        the ordinary life (a worker starts it)
  *      QUEUED --withdraw--> WITHDRAWN                    it never runs
+ *      QUEUED --take back--> TAKEN_BACK                  a child, which its parent runs itself
  *      RUNNING --abandon--> ABANDONED                    nobody waits for its result any more
  */
 typedef struct dromon_task {
-  struct dromon_task *next;     /* link in the waiting room, then in a port */
-  struct dromon_task *previous; /* link in the waiting room */
+  struct dromon_task *next;     /* link in the waiting room or a worker's list, then in a port */
+  struct dromon_task *previous; /* link in the waiting room or a worker's list */
   uint32_t state;               /* enum dromon_task_state */
   uint32_t waiting;             /* whether it is in the waiting room, and somebody sleeps on it */
   uint32_t native;              /* 1: it is the first field of a dromon_native_task */
+  uint32_t child;               /* 1: it is a child that others may take */
   uint32_t interrupted;         /* set to 1 by the pool's `run`: see dromon_batch_post */
   uint64_t submitted_ns;        /* when it was queued, in CLOCK_MONOTONIC's nanoseconds */
+  const void *home;             /* the worker in whose list of pinned tasks it is; or NULL */
 } dromon_task;
 
 enum dromon_task_state {
@@ -74,6 +77,7 @@ enum dromon_task_state {
   DROMON_TASK_DONE,
   DROMON_TASK_WITHDRAWN,
   DROMON_TASK_ABANDONED,
+  DROMON_TASK_TAKEN_BACK,
 };
 
 /* Makes `task` QUEUED, to be run by the pool's dromon_ops. */
@@ -89,7 +93,7 @@ DROMON_API int dromon_task_abandon(dromon_task *task);
 /* The enum dromon_task_state of the moment. */
 DROMON_API uint32_t dromon_task_read_state(const dromon_task *task);
 
-/* For the worker that was handed `task`: 1 if it was withdrawn, else 0. */
+/* For the worker that was handed `task`: 1 if it was withdrawn or taken back, else 0. */
 DROMON_API int dromon_task_is_withdrawn(const dromon_task *task);
 
 struct dromon_port;
@@ -163,6 +167,11 @@ typedef struct dromon_ops {
   void (*drop)(void *state, dromon_task *task);
   /* Once, after the last batch. */
   void (*leave)(void *state);
+  /* On a fiber that a worker has made since one of its tasks has parked: before the first task there, and
+   * after the last. `*fiber_state` is what `run` and `drop` get there in place of what `enter` has stored. A
+   * negative errno: there is no such fiber, and the task blocks the worker instead. NULL: so it is always. */
+  int (*enter_fiber)(void *state, void **fiber_state);
+  void (*leave_fiber)(void *fiber_state);
 } dromon_ops;
 
 /* The next task of this batch, or NULL when there is none or the batch has used up its count or its
@@ -187,6 +196,72 @@ DROMON_API int dromon_batch_post(dromon_batch *batch, dromon_port *port, dromon_
 
 /* Ends a finished task that goes to no port: in the place of dromon_batch_post. */
 DROMON_API void dromon_batch_end(dromon_batch *batch, dromon_task *task);
+
+/* ---- Parking --------------------------------------------------------------------------------
+ *
+ * A task that waits gives its worker back: it parks, on a stack of its own (a fiber), and the worker goes
+ * on with others. A fiber never moves to another worker. The parked come first when they can go on, but for
+ * every 64th turn, which is for a task that has not begun.
+ *
+ * A park node is for one wait, and ends in one of two ways, decided by one compare-and-swap:
+ *
+ *      EMPTY --wait--> PARKED --set--> SET, or --cancel--> CANCELLED        also from EMPTY, before the wait
+ *
+ * It may be on the stack of who waits, if who ends the wait finds it only under a lock, with which the
+ * waiter takes it out of reach before it returns.
+ */
+struct fiber;
+
+typedef struct dromon_park {
+  uint32_t state;      /* enum dromon_park_state; a futex where an OS thread waits */
+  struct fiber *fiber; /* that is parked; NULL: an OS thread waits. Published by PARKED */
+} dromon_park;
+
+enum dromon_park_state {
+  DROMON_PARK_EMPTY,
+  DROMON_PARK_PARKED,
+  DROMON_PARK_SET,
+  DROMON_PARK_CANCELLED,
+};
+
+DROMON_API void dromon_park_init(dromon_park *park);
+
+/* Waits until it is set: 0; -ECANCELED if it is cancelled, or -ETIMEDOUT after `timeout_ns` nanoseconds (below 0:
+ * no limit). On a worker's fiber this parks, without anything of a language runtime held. Where that cannot
+ * be it blocks, and so it does on any other thread, there with -EINTR after a signal's handler: wait again. */
+DROMON_API int dromon_park_wait(dromon_park *park, int64_t timeout_ns);
+
+/* From any thread: ends the wait, which may be still to come. 1, or 0 if something else had. */
+DROMON_API int dromon_park_set(dromon_park *park);
+DROMON_API int dromon_park_cancel(dromon_park *park);
+
+/* From any thread, as a guess, while a wait that is on a fiber cannot return: 1 if it was ended or its time is
+ * over, and it only has to get its turn. */
+DROMON_API int dromon_park_is_over(const dromon_park *park);
+
+/* Forbids (1) and allows (0) the calling worker's running task to park; returns what was before. */
+DROMON_API int dromon_park_forbid(int forbidden);
+
+/* On a worker: lets those go on that can, and returns when it is this one's turn again: 1, or 0 if there was
+ * none. */
+DROMON_API int dromon_yield(void);
+
+/* The stack that the calling worker's running task is on: 1 if it is a fiber's, and then its lowest byte and its
+ * size; 0 if it is the thread's own. */
+DROMON_API int dromon_current_stack(void **low, uint64_t *size);
+
+/* Whether the calling thread is a worker: then of which pool, without a reference; else NULL. */
+DROMON_API dromon_pool *dromon_current_pool(void);
+
+/* For a task that runs on a worker: queues another one there. It is run even if the pool was closed
+ * meanwhile, so the caller has to wait for it. `pinned`: no other worker takes it. -EPERM if the calling
+ * thread is no worker. */
+DROMON_API int dromon_submit_child(dromon_task *task, int pinned);
+
+/* Takes such a task back, which the caller will run itself. -EBUSY if one has begun it, or if it is pinned
+ * to another worker. 1: nothing points at the task any more. 0: a worker will still come across it, to find it
+ * withdrawn. */
+DROMON_API int dromon_take_back_child(dromon_task *task);
 
 /* Where, and how willingly, the kernel runs the workers. */
 typedef struct dromon_placement {
@@ -222,6 +297,14 @@ typedef struct dromon_pool_config {
    * may wait for a lock of the language runtime, but later stalls wait with it). NULL: none is. */
   void (*on_stall)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t running_ns);
   void *on_stall_arg;
+  uint64_t
+      stuck_ns; /* how long a task keeps others waiting that were parked and can go on, until its
+                            worker counts as stuck. 0: 1,000,000,000 */
+  /* Called once for each such task while it runs, on the thread of `on_stall`: perhaps it blocks its worker for
+   * what only one of those can give, as a lock of the system's that was held across a park. They have waited
+   * for at least `stuck_ns`. NULL: nobody looks. */
+  void (*on_stuck)(void *arg, uint32_t worker, uint64_t began_ns, uint64_t stuck_ns);
+  void *on_stuck_arg;
   uint64_t
       saturated_ns; /* a pool is saturated while no worker sleeps and one and the same task waits
                             to begin; this is how long. 0: 1,000,000,000 */
@@ -317,6 +400,12 @@ typedef struct dromon_pool_statistics {
   uint64_t stalls;      /* tasks that ran longer than `stall_ns` */
   uint64_t parks;       /* times that a worker went to sleep */
   uint64_t wakes;       /* futex wake syscalls by submitters and workers */
+  uint64_t fibers; /* stacks of parked, running and spare fibers, the threads' own not counted */
+  uint64_t fiber_bytes;    /* of address space that is reserved for these stacks */
+  uint64_t fibers_parked;  /* fibers whose task waits, or could go on */
+  uint64_t fiber_parks;    /* times that a task has parked, or yielded to another */
+  uint64_t fiber_switches; /* times that a worker went from one stack to another */
+  uint64_t fiber_blocks;   /* times that a task had to block its worker instead of parking */
   /* How many tasks took so long: bucket n counts those of 2^n nanoseconds to just below 2^(n + 1), and
    * bucket 0 those of none, too. */
   uint64_t queue_wait[DROMON_HISTOGRAM_BUCKETS]; /* from submission to begin; of all that began */
