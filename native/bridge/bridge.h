@@ -24,6 +24,8 @@
 
 enum { BRIDGE_KNOWN = 64 };
 
+typedef struct TaskObject TaskObject;
+
 typedef struct {
   PyTypeObject *call_type;
   PyTypeObject *port_type;
@@ -32,9 +34,29 @@ typedef struct {
   PyTypeObject *future_type;
   PyTypeObject *function_type;
   PyTypeObject *shared_buffer_type;
+  PyTypeObject *task_type;
+  PyTypeObject *scope_type;
+  PyTypeObject *answer_type;
+  PyTypeObject *event_type;
+  PyTypeObject *lock_type;
+  PyTypeObject *rlock_type;
+  PyTypeObject *semaphore_type;
+  PyTypeObject *promise_type;
+  PyTypeObject *channel_type;
+  PyTypeObject *send_channel_type;
+  PyTypeObject *receive_channel_type;
   PyObject *future_words[3]; /* by enum bridge_future_word */
   PyObject *interrupted;     /* the class dromon.Interrupted */
+  PyObject *cancelled;       /* the class dromon.green.Cancelled */
+  PyObject *nothing;         /* a Python function that does nothing */
+  TaskObject *tasks;         /* all green tasks, see task.c */
   PyObject *loaded;          /* dict: the number of a function that travelled: the callable here */
+  PyObject *module_locks;    /* dict: importlib's, of modules that are being imported */
+  PyObject *greenlet_words[3]; /* see parkable.c */
+  PyObject *would_block;       /* these four are classes of dromon.green: see sync.c */
+  PyObject *closed_resource;
+  PyObject *broken_resource;
+  PyObject *end_of_channel;
   struct {
     PyObject *reference; /* a weak one */
     PyObject *portable;
@@ -56,6 +78,8 @@ extern PyType_Spec bridge_worker_spec;
 extern PyType_Spec bridge_future_spec;
 extern PyType_Spec bridge_function_spec;
 extern PyType_Spec bridge_shared_buffer_spec;
+extern PyType_Spec bridge_task_spec;
+extern PyType_Spec bridge_scope_spec;
 
 /* A completion port, the two words by which its event loop hears how an abort went, and the loop's own
  * handle, for those who want to call into it. */
@@ -72,13 +96,18 @@ typedef struct {
 typedef struct CallObject CallObject;
 struct errand;
 
-/* A counted reference to a core pool, and the calls that wait there: see waiting.c. */
+struct call_list {
+  CallObject *oldest;
+  CallObject *newest;
+  Py_ssize_t count;
+};
+
+/* A counted reference to a core pool, and lists of its calls: see waiting.c. */
 typedef struct {
   PyObject_HEAD
   dromon_pool *pool;
-  CallObject *oldest_waiting;
-  CallObject *newest_waiting;
-  Py_ssize_t waiting_count;
+  struct call_list waiting;   /* for a worker */
+  struct call_list abandoned; /* and running */
   PortObject *delivery; /* NULL, or: its workers are isolated, and this gets calls with a future */
   PyObject *variables;  /* and this tuple of context variables travels */
 } PoolObject;
@@ -93,6 +122,7 @@ typedef struct {
 } FutureObject;
 
 typedef struct WorkerObject WorkerObject;
+struct bridge_fiber;
 
 /* What an event loop that no longer wants to wait for a running call does. */
 enum bridge_on_abort {
@@ -137,14 +167,17 @@ struct CallObject {
   enum bridge_on_abort on_abort;
   bool abandoned; /* or withdrawn: nobody waits */
   /* See interrupt.c. */
-  WorkerObject *worker; /* runs it; NULL: not yet, or no more */
-  unsigned interrupts;  /* how often it was interrupted */
-  unsigned visiting;    /* above 0: it waits for its submitter, which does something for it */
-  bool deferred;        /* an interrupt is due when that is over, or when it begins */
+  PyThreadState *thread_state; /* runs it; NULL: not yet, or no more */
+  TaskObject *task;            /* of what runs, once it has one: see task.h */
+  bool cancel_due;     /* is to be delivered at its next wait: until it has a task, or visits */
+  bool cancel_told;    /* its submitter has told it otherwise */
+  unsigned interrupts; /* above 0: it was interrupted */
+  unsigned visiting;   /* above 0: it waits for its submitter, which does something for it */
+  bool deferred;       /* an interrupt is due when that is over, or when it begins */
   /* See waiting.c. */
-  bool waits;               /* it is in its pool's list of those that wait */
-  CallObject *waits_before; /* the next newer one there */
-  CallObject *waits_after;
+  struct call_list *list; /* of its pool that it is in; or NULL */
+  CallObject *newer;      /* the next one there */
+  CallObject *older;
   PyObject *weak_references; /* to it, of limiters that keep their borrowers so */
   struct errand *errand;     /* if it runs in another interpreter: see isolated.h */
 };
@@ -183,15 +216,19 @@ bool bridge_call_short_name(CallObject *call, char name[16]);
 /* Lets go of what the call needed to run. */
 void bridge_call_clear_inputs(CallObject *call);
 
-/* PyErr_GetRaisedException, for all versions. */
+/* PyErr_GetRaisedException and PyErr_SetRaisedException, for all versions. */
 PyObject *bridge_take_raised_exception(void);
+void bridge_raise_again(PyObject *error);
+
+/* Whether it was defined by `async def`; what else may give a coroutine shows only when it is called. */
+bool bridge_is_coroutine_function(PyObject *function);
 
 /* What a function returned that turns out to be asynchronous: closes it, and returns NULL with an
  * exception. Steals the reference to the coroutine. */
 PyObject *bridge_refuse_coroutine(PyObject *function, PyObject *coroutine);
 
-/* Runs it on the calling thread, which is the worker's, within `batch`, and lets go of everything but its outcome. */
-void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch);
+/* Runs it on the calling thread's fiber, within `batch`, and lets go of everything but its outcome. */
+void bridge_call_run(CallObject *call, struct bridge_fiber *fiber, dromon_batch *batch);
 
 /* Tells of an exception that nobody will get. */
 void bridge_call_report(CallObject *call);
@@ -207,8 +244,15 @@ void bridge_call_discard(CallObject *call);
 /* `call`, of a Python function, is about to be submitted. */
 void bridge_waiting_add(CallObject *call);
 
-/* It was refused, withdrawn, or a worker has begun it. Nothing happens if it was not added. */
+/* It was refused, withdrawn, or a worker has begun it; or has ended it, if it was abandoned. Nothing happens if
+ * it is in no list. */
 void bridge_waiting_remove(CallObject *call);
+
+/* It runs, and nobody waits for it any longer. */
+void bridge_waiting_abandon(CallObject *call);
+
+/* Cancels what was abandoned, where it waits: the pool is closed. -1 with an exception. */
+int bridge_waiting_end_abandoned(PoolObject *pool);
 
 /* A new list of pairs: the function and the arguments of each call that waits, oldest first. */
 PyObject *bridge_waiting_list(PoolObject *pool);
@@ -218,13 +262,26 @@ PyObject *bridge_waiting_futures(PoolObject *pool);
 
 /* ---- interrupt.c ---- */
 
-/* The worker begins to run the call's function, and has ended it. Between the two, and only there, it may
+/* The fiber begins to run the call's function, and has ended it. Between the two, and only there, it may
  * be interrupted. */
-void bridge_call_begin(CallObject *call, WorkerObject *worker);
-void bridge_call_end(CallObject *call, WorkerObject *worker);
+void bridge_call_begin(CallObject *call, struct bridge_fiber *fiber);
+void bridge_call_end(CallObject *call, struct bridge_fiber *fiber);
 
-/* Raises Interrupted in the call, if it runs or is about to. */
+/* Raises Interrupted in the call, if it runs or is about to; where it waits, and in its children, Cancelled. */
 void bridge_call_interrupt(CallObject *call);
+
+/* Its task is to be interrupted. True: not now, but once it does not visit. With the call locked. */
+bool bridge_call_defers_interrupt(CallObject *call);
+
+/* Raises Cancelled in the call at its next wait, or in that where it is, and in its children. -1 with an
+ * exception. */
+int bridge_call_cancel(CallObject *call);
+
+/* What it asked its submitter for was ended by the cancellation, of which it is not to hear again. */
+void bridge_call_tell_cancelled(CallObject *call);
+
+/* What runs it has a task. */
+void bridge_call_set_task(CallObject *call, TaskObject *task);
 
 /* Whether an exception that came out of the call is an interrupt of it. */
 bool bridge_call_was_interrupted(CallObject *call, PyObject *error);
@@ -270,13 +327,12 @@ void bridge_future_finish(bridge_state *state, FutureObject *future, PyObject *v
 /* One worker thread, as Python sees it. */
 struct WorkerObject {
   PyObject_HEAD
-  PyThreadState *thread_state; /* all its life */
-  unsigned long ident;         /* threading.get_ident() there */
-  CallObject *call;            /* that it runs, borrowed; changed with the worker locked */
+  CallObject *call;   /* that it runs, borrowed; changed with the worker locked */
+  PyThreadState *hub; /* see fiber.h; NULL where there is a GIL */
 };
 
-/* The Worker of the calling thread, whose thread state that is; NULL with an exception. */
-WorkerObject *bridge_worker_new(PyThreadState *thread_state);
+/* A Worker; NULL with an exception. */
+WorkerObject *bridge_worker_new(void);
 
 /* Lets it enter: 0, or a negative errno. */
 int bridge_worker_call_enter(PyObject *enter, WorkerObject *worker, unsigned index);
@@ -285,7 +341,7 @@ int bridge_worker_call_enter(PyObject *enter, WorkerObject *worker, unsigned ind
 void bridge_worker_leave(PyThreadState *thread_state);
 
 /* Runs a call of the interpreter that is attached. */
-void bridge_run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call);
+void bridge_run_call(struct bridge_fiber *fiber, dromon_batch *batch, CallObject *call);
 
 /* How the core's workers run calls. Their `ops_arg` is the pointer in what bridge_entrance_new gives. */
 extern const dromon_ops bridge_worker_ops;

@@ -1,6 +1,7 @@
 /* call.c - `Call`: one submitted call; see bridge.h for who owns which field when. */
 #include "bridge.h"
 
+#include "fiber.h"
 #include "isolated.h"
 
 #include <stddef.h>
@@ -29,11 +30,13 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   call->limiter = call->raise_cancel = NULL;
   call->on_abort = on_abort;
   call->abandoned = false;
-  call->worker = NULL;
+  call->thread_state = NULL;
+  call->task = NULL;
+  call->cancel_due = call->cancel_told = false;
   call->interrupts = 0;
   call->visiting = 0;
   call->deferred = false;
-  call->waits = false;
+  call->list = NULL;
   call->weak_references = NULL;
   call->errand = NULL;
   return call;
@@ -107,8 +110,7 @@ static void refuse_asynchronous(PyObject *function) {
   Py_DECREF(name);
 }
 
-/* Whether it was defined by `async def`; what else may give a coroutine shows only when it is called. */
-static bool is_coroutine_function(PyObject *function) {
+bool bridge_is_coroutine_function(PyObject *function) {
   if (PyMethod_Check(function))
     function = PyMethod_GET_FUNCTION(function);
   return PyFunction_Check(function) &&
@@ -116,7 +118,7 @@ static bool is_coroutine_function(PyObject *function) {
 }
 
 int bridge_check_function(PyObject *function) {
-  if (is_coroutine_function(function)) {
+  if (bridge_is_coroutine_function(function)) {
     refuse_asynchronous(function);
     return -1;
   }
@@ -183,8 +185,7 @@ PyObject *bridge_take_raised_exception(void) {
   return value;
 }
 
-/* Steals the reference. */
-static void raise_again(PyObject *error) {
+void bridge_raise_again(PyObject *error) {
   PyErr_Restore(Py_NewRef(Py_TYPE(error)), error, PyException_GetTraceback(error));
 }
 #else
@@ -192,7 +193,9 @@ PyObject *bridge_take_raised_exception(void) {
   return PyErr_GetRaisedException();
 }
 
-#define raise_again PyErr_SetRaisedException
+void bridge_raise_again(PyObject *error) {
+  PyErr_SetRaisedException(error);
+}
 #endif
 
 void bridge_call_clear_inputs(CallObject *call) {
@@ -215,14 +218,14 @@ PyObject *bridge_refuse_coroutine(PyObject *function, PyObject *coroutine) {
 }
 
 /* Calls its function, in its context. */
-static PyObject *call_function(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
+static PyObject *call_function(CallObject *call, struct bridge_fiber *fiber, dromon_batch *batch) {
   char name[16];
   bool has_name = bridge_call_short_name(call, name);
-  bridge_call_begin(call, worker);
+  bridge_call_begin(call, fiber);
   dromon_batch_enter_task(batch, has_name ? name : NULL);
   PyObject *value = PyObject_Call(call->function, call->arguments, NULL);
   dromon_batch_leave_task(batch);
-  bridge_call_end(call, worker);
+  bridge_call_end(call, fiber);
   return value;
 }
 
@@ -245,7 +248,7 @@ static void clear_interrupted_frames(CallObject *call) {
   Py_XDECREF(module);
 }
 
-void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch) {
+void bridge_call_run(CallObject *call, struct bridge_fiber *fiber, dromon_batch *batch) {
   bridge_state *state = bridge_state_of(Py_TYPE(call));
   PyObject *value = NULL;
   if (call->future != NULL && !bridge_future_begin(state, call->future)) {
@@ -253,7 +256,7 @@ void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch
     return;
   }
   if (PyContext_Enter(call->context) == 0) {
-    value = call_function(call, worker, batch);
+    value = call_function(call, fiber, batch);
     if (value != NULL && PyCoro_CheckExact(value))
       value = bridge_refuse_coroutine(call->function, value);
     if (value == NULL)
@@ -274,7 +277,7 @@ void bridge_call_run(CallObject *call, WorkerObject *worker, dromon_batch *batch
 void bridge_call_report(CallObject *call) {
   if (call->error == NULL)
     return;
-  raise_again(call->error);
+  bridge_raise_again(call->error);
   call->error = NULL;
   PyErr_WriteUnraisable(NULL);
 }
@@ -342,6 +345,20 @@ static int interrupt(CallObject *call) {
   return started == NULL ? -1 : 0;
 }
 
+static int end_soon(CallObject *call) {
+  return call->on_abort == BRIDGE_INTERRUPT ? interrupt(call) : bridge_call_cancel(call);
+}
+
+/* Nobody waits for it any longer. False: it has ended, or visits. */
+static bool abandon(CallObject *call) {
+  if (!bridge_call_abandon(call))
+    return false;
+  bridge_waiting_abandon(call);
+  if (dromon_pool_is_closed(call->pool->pool) && bridge_call_cancel(call) < 0)
+    PyErr_WriteUnraisable((PyObject *)call);
+  return true;
+}
+
 static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
   PortObject *port = self->port;
   if (bridge_call_withdraw(self))
@@ -352,11 +369,11 @@ static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
     self->raise_cancel = Py_NewRef(raise_cancel);
   if (self->errand != NULL) /* relaxed: a flag, which orders nothing */
     atomic_store_explicit(&self->errand->cancelled, true, memory_order_relaxed);
-  if (self->on_abort == BRIDGE_ABANDON && bridge_call_abandon(self)) {
+  if (self->on_abort == BRIDGE_ABANDON && abandon(self)) {
     Py_CLEAR(self->waiter);
     return Py_NewRef(port->abort_succeeded);
   }
-  if (self->on_abort == BRIDGE_INTERRUPT && !again && interrupt(self) < 0)
+  if (self->on_abort != BRIDGE_ABANDON && !again && end_soon(self) < 0)
     return NULL;
   return Py_NewRef(port->abort_failed);
 }
@@ -410,7 +427,7 @@ PyDoc_STRVAR(abandon_doc,
              "Return False if that cannot be: it has ended, or waits for its submitter.");
 
 static PyObject *call_abandon(CallObject *self, PyObject *Py_UNUSED(ignored)) {
-  return PyBool_FromLong(bridge_call_abandon(self));
+  return PyBool_FromLong(abandon(self));
 }
 
 PyDoc_STRVAR(
@@ -429,6 +446,16 @@ PyDoc_STRVAR(leave_doc, "leave($self, /)\n--\n\n"
 
 static PyObject *call_leave(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   bridge_call_leave(self);
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(tell_cancelled_doc,
+             "tell_cancelled($self, /)\n--\n\n"
+             "For the submitter: what the call asked for is answered by its cancellation.\n\n"
+             "Then that is not raised once more at the call's next wait.");
+
+static PyObject *call_tell_cancelled(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+  bridge_call_tell_cancelled(self);
   Py_RETURN_NONE;
 }
 
@@ -466,18 +493,18 @@ static void raise_cancelled(CallObject *call, PyObject *interrupted) {
   if (keyboard_interrupt != NULL) { /* a Ctrl-C must not get lost */
     Py_INCREF(keyboard_interrupt);
     Py_DECREF(interrupted);
-    raise_again(keyboard_interrupt);
+    bridge_raise_again(keyboard_interrupt);
     return;
   }
   PyObject *returned = PyObject_CallNoArgs(call->raise_cancel);
   if (returned != NULL) {
     Py_DECREF(returned);
-    raise_again(interrupted);
+    bridge_raise_again(interrupted);
     return;
   }
   PyObject *cancelled = bridge_take_raised_exception();
   PyException_SetCause(cancelled, interrupted);
-  raise_again(cancelled);
+  bridge_raise_again(cancelled);
 }
 
 /* Whether it is an interrupt, or the Interrupted of check_cancelled in another interpreter. */
@@ -508,7 +535,7 @@ static PyObject *call_unwrap(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   if (self->raise_cancel != NULL && was_interrupted(self, error))
     raise_cancelled(self, error);
   else
-    raise_again(error);
+    bridge_raise_again(error);
   return NULL;
 }
 
@@ -556,7 +583,7 @@ static void call_dealloc(CallObject *self) {
   PyObject_GC_UnTrack(self);
   if (self->weak_references != NULL)
     PyObject_ClearWeakRefs((PyObject *)self);
-  if (self->waits) /* it ran in another interpreter, and its port was closed before it came out */
+  if (self->list != NULL) /* its port was closed before it came out */
     bridge_waiting_remove(self);
   call_clear(self);
   /* Not in call_clear: abort and the worker rely on them. */
@@ -579,6 +606,7 @@ static PyMethodDef call_methods[] = {
     METHOD(interrupt, METH_NOARGS),
     METHOD(leave, METH_NOARGS),
     METHOD(submit, METH_NOARGS),
+    METHOD(tell_cancelled, METH_NOARGS),
     METHOD(unwrap, METH_NOARGS),
     METHOD(visit, METH_NOARGS),
     {NULL, NULL, 0, NULL},

@@ -102,7 +102,7 @@ struct errand *bridge_errand_new(bridge_state *state, CallObject *call) {
     PyErr_NoMemory();
     return NULL;
   }
-  sem_init(&errand->answered, 0, 0);
+  errand->on_abort = call->on_abort;
   PyObject *portable = bridge_portable(state, call->function);
   if (portable != NULL) {
     errand->function = bridge_function_ref(bridge_function_record(portable));
@@ -129,7 +129,6 @@ void bridge_errand_free(struct errand *errand) {
   bridge_parcel_clear(&errand->answer);
   if (errand->function != NULL)
     bridge_function_unref(errand->function);
-  sem_destroy(&errand->answered);
   PyMem_RawFree(errand);
 }
 
@@ -183,6 +182,6 @@ int bridge_errand_answer(bridge_state *state, struct errand *errand, enum answer
   if (result < 0)
     return -1;
   errand->answered_by = by;
-  sem_post(&errand->answered); /* from here on the errand is the worker's again */
+  dromon_park_set(&errand->answered); /* from here on the errand is the worker's again */
   return 0;
 }

@@ -64,9 +64,28 @@ bool bridge_future_begin(bridge_state *state, FutureObject *future) {
   return result;
 }
 
+/* Moves the reference to its call out; NULL: there is none (any more). */
+static PyObject *take_call(FutureObject *future) {
+  CallObject *call;
+  Py_BEGIN_CRITICAL_SECTION((PyObject *)future);
+  call = future->call;
+  future->call = NULL;
+  Py_END_CRITICAL_SECTION();
+  return (PyObject *)call;
+}
+
+/* A reference to its call; NULL: as above. */
+static CallObject *get_call(FutureObject *future) {
+  PyObject *call;
+  Py_BEGIN_CRITICAL_SECTION((PyObject *)future);
+  call = Py_XNewRef((PyObject *)future->call);
+  Py_END_CRITICAL_SECTION();
+  return (CallObject *)call;
+}
+
 void bridge_future_finish(bridge_state *state, FutureObject *future, PyObject *value,
                           PyObject *error) {
-  Py_CLEAR(future->call);
+  Py_XDECREF(take_call(future));
   if (change(future, word(state, BRIDGE_FUTURE_RUNNING), word(state, BRIDGE_FUTURE_FINISHED), value,
              error))
     return;
@@ -179,17 +198,19 @@ PyDoc_STRVAR(withdraw_doc, "withdraw($self, /)\n--\n\n"
                            "worker has begun it.");
 
 static PyObject *future_withdraw(FutureObject *self, PyObject *Py_UNUSED(ignored)) {
-  CallObject *call = self->call;
-  if (call == NULL || !bridge_call_withdraw(call))
-    Py_RETURN_FALSE;
-  Py_CLEAR(self->call);
-  Py_RETURN_TRUE;
+  CallObject *call = get_call(self);
+  bool withdrawn = call != NULL && bridge_call_withdraw(call);
+  if (withdrawn)
+    Py_XDECREF(take_call(self));
+  Py_XDECREF(call);
+  return PyBool_FromLong(withdrawn);
 }
 
 static PyObject *get_begun(FutureObject *self, void *Py_UNUSED(closure)) {
-  CallObject *call = self->call;
-  return PyBool_FromLong(call != NULL &&
-                         dromon_task_read_state(&call->native.task) != DROMON_TASK_QUEUED);
+  CallObject *call = get_call(self);
+  bool begun = call != NULL && dromon_task_read_state(&call->native.task) != DROMON_TASK_QUEUED;
+  Py_XDECREF(call);
+  return PyBool_FromLong(begun);
 }
 
 static int future_traverse(FutureObject *self, visitproc visit, void *arg) {

@@ -12,6 +12,8 @@
  */
 #include "isolate.h"
 
+#include "fiber.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -22,7 +24,6 @@
 struct isolate {
   struct isolate *next;            /* of all */
   PyInterpreterState *interpreter; /* NULL: it is just being made, or the parent's of a fork */
-  PyThreadState *thread_state;     /* the worker's; NULL: it has none */
   unsigned long ident;             /* the worker's */
   bridge_state *state;             /* of the bridge in there */
   PyObject *variables;             /* tuple, its own */
@@ -195,8 +196,20 @@ static struct isolate *take_interpreter(const char **error) {
   return NULL;
 }
 
+PyThreadState *bridge_isolate_thread_state_new(struct isolate *isolate) {
+  return bridge_thread_state_new(isolate->interpreter);
+}
+
+void bridge_isolate_thread_state_delete(struct isolate *isolate, PyThreadState *thread_state) {
+  bridge_isolate_attach(isolate, thread_state);
+  current = NULL;
+  delete_thread_state(thread_state);
+  end_turn(isolate);
+}
+
 struct isolate *bridge_isolate_open(const char *settings, size_t size, const char *name,
-                                    struct parcel *failure, const char **error) {
+                                    PyThreadState **thread_state, struct parcel *failure,
+                                    const char **error) {
   pause_at_the_end();
   *error = "there is no memory";
   struct isolate *isolate = take_interpreter(error);
@@ -204,14 +217,15 @@ struct isolate *bridge_isolate_open(const char *settings, size_t size, const cha
     return NULL;
   isolate->ident = PyThread_get_thread_ident();
   pthread_mutex_lock(&isolate->turn);
-  isolate->thread_state = PyThreadState_New(isolate->interpreter);
-  bridge_isolate_come_back(isolate);
+  *thread_state = bridge_isolate_thread_state_new(isolate);
+  bridge_isolate_come_back(isolate, *thread_state);
+  (*thread_state)->thread_id = isolate->ident;
   if (set_up(isolate, settings, size, name) == 0)
     return isolate;
   *error = "its set-up has failed";
   write_failure(isolate, failure);
   bridge_isolate_detach(isolate);
-  bridge_isolate_close(isolate);
+  bridge_isolate_close(isolate, *thread_state);
   return NULL;
 }
 
@@ -227,13 +241,11 @@ static bool empty(struct isolate *isolate) {
   return result;
 }
 
-void bridge_isolate_close(struct isolate *isolate) {
-  bridge_isolate_attach(isolate);
+void bridge_isolate_close(struct isolate *isolate, PyThreadState *thread_state) {
+  bridge_isolate_attach(isolate, thread_state);
   bool is_empty = isolate->state != NULL && empty(isolate);
   if (has_returned(isolate))
     release_returned(isolate);
-  PyThreadState *thread_state = isolate->thread_state;
-  isolate->thread_state = NULL;
   current = NULL;
   delete_thread_state(thread_state);
   end_turn(isolate);
@@ -275,10 +287,10 @@ static void end_turn(struct isolate *isolate) {
   }
 }
 
-void bridge_isolate_attach(struct isolate *isolate) {
+void bridge_isolate_attach(struct isolate *isolate, PyThreadState *thread_state) {
   pause_at_the_end();
   pthread_mutex_lock(&isolate->turn);
-  bridge_isolate_come_back(isolate);
+  bridge_isolate_come_back(isolate, thread_state);
 }
 
 void bridge_isolate_detach(struct isolate *isolate) {
@@ -294,8 +306,8 @@ void bridge_isolate_leave_for_home(struct isolate *isolate) {
   current = NULL;
 }
 
-void bridge_isolate_come_back(struct isolate *isolate) {
-  PyEval_RestoreThread(isolate->thread_state);
+void bridge_isolate_come_back(struct isolate *isolate, PyThreadState *thread_state) {
+  PyEval_RestoreThread(thread_state);
   current = isolate;
 }
 

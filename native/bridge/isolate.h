@@ -15,21 +15,27 @@ struct isolate;
 /* ---- For the worker ---- */
 
 /* An interpreter for the calling worker, empty, set up by dromon._isolated.enter(settings, name), and
- * attached. NULL without an attached thread state, and why in `error`; and in `failure` the exception, if
- * there was one. */
+ * attached by `*thread_state`. NULL without an attached thread state, and why in `error`; and in `failure` the
+ * exception, if there was one. */
 struct isolate *bridge_isolate_open(const char *settings, size_t size, const char *name,
-                                    struct parcel *failure, const char **error);
+                                    PyThreadState **thread_state, struct parcel *failure,
+                                    const char **error);
 
-/* Empties it for the next worker. Detached before and after. */
-void bridge_isolate_close(struct isolate *isolate);
+/* Empties it for the next worker, by its last thread state. Detached before and after. */
+void bridge_isolate_close(struct isolate *isolate, PyThreadState *thread_state);
 
-/* Around what a worker does in it. Blocks while another thread has it for a moment. */
-void bridge_isolate_attach(struct isolate *isolate);
+/* Around what a worker does in it, by one of its thread states. Blocks while another thread has it for a
+ * moment. */
+void bridge_isolate_attach(struct isolate *isolate, PyThreadState *thread_state);
 void bridge_isolate_detach(struct isolate *isolate);
 
 /* The same without giving up the turn: while the worker is at home for a moment. */
 void bridge_isolate_leave_for_home(struct isolate *isolate);
-void bridge_isolate_come_back(struct isolate *isolate);
+void bridge_isolate_come_back(struct isolate *isolate, PyThreadState *thread_state);
+
+/* Another thread state for the worker, detached; NULL: there is no memory. And its end. */
+PyThreadState *bridge_isolate_thread_state_new(struct isolate *isolate);
+void bridge_isolate_thread_state_delete(struct isolate *isolate, PyThreadState *thread_state);
 
 bridge_state *bridge_isolate_state(struct isolate *isolate);
 
@@ -50,7 +56,7 @@ struct isolate *bridge_isolate_current(void);
 void bridge_isolate_visit(struct isolate *isolate, void (*visit)(struct isolate *, void *),
                           void *arg);
 
-/* Raises `exception` in what the worker runs; NULL takes it back. Attached to the interpreter. */
+/* Raises `exception` in what the worker runs. Attached to the interpreter. */
 void bridge_isolate_set_exception(struct isolate *isolate, PyObject *exception);
 
 /* It gets a buffer back that it has lent. */

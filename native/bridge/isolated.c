@@ -15,6 +15,11 @@
  */
 #include "isolated.h"
 
+#include "fiber.h"
+#include "parkable.h"
+#include "task.h"
+#include "thread_state.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -37,11 +42,11 @@ struct isolation {
 struct isolated_worker {
   const struct isolation *isolation;
   uint32_t index;
-  PyThreadState *home;
-  WorkerObject *object;    /* of the main interpreter */
-  struct isolate *isolate; /* NULL: to be opened */
-  uint64_t tasks;          /* that ran in it */
-  uint64_t tasks_most;     /* of the isolation, which a retired worker may outlive */
+  struct bridge_fiber home; /* in the main interpreter */
+  struct isolate *isolate;  /* NULL: to be opened */
+  struct bridge_fiber own;  /* there; the first of the list of all its fibers */
+  uint64_t tasks;           /* that ran in it */
+  uint64_t tasks_most;      /* of the isolation, which a retired worker may outlive */
 };
 
 /* ---- At home -------------------------------------------------------------------------------- */
@@ -96,9 +101,9 @@ PyObject *bridge_isolation_new(PyObject *enter, PyObject *name, PyObject *settin
 /* Runs fn(worker, arg) at home, where nothing else is attached. */
 static void at_home(struct isolated_worker *worker, void (*fn)(struct isolated_worker *, void *),
                     void *arg) {
-  PyEval_RestoreThread(worker->home);
+  bridge_fiber_attach(&worker->home);
   fn(worker, arg);
-  PyEval_SaveThread();
+  bridge_fiber_detach(&worker->home);
 }
 
 static void drop_call(struct isolated_worker *worker, void *call) {
@@ -113,10 +118,12 @@ static void forget_failure(struct isolated_worker *worker, void *failure) {
 }
 
 /* Lets go of the reference to a call, between two that run in the isolate. */
-static void drop_from_isolate(struct isolated_worker *worker, CallObject *call) {
+static void drop_from_isolate(struct bridge_fiber *fiber, CallObject *call) {
+  struct isolated_worker *worker = fiber->isolated;
   bridge_isolate_leave_for_home(worker->isolate);
   at_home(worker, drop_call, call);
-  bridge_isolate_come_back(worker->isolate);
+  bridge_isolate_come_back(worker->isolate, fiber->thread_state);
+  bridge_fiber_set_current(fiber);
 }
 
 /* ---- Its isolate ---------------------------------------------------------------------------- */
@@ -143,33 +150,69 @@ static int run_initializer(struct isolated_worker *worker, bridge_state *state,
   return -1;
 }
 
-static void close_isolate(struct isolated_worker *worker) {
-  if (worker->isolate != NULL)
-    bridge_isolate_close(worker->isolate);
+/* By a fiber that has a thread state in there. */
+static void close_isolate(struct bridge_fiber *self) {
+  struct isolated_worker *worker = self->isolated;
+  for (struct bridge_fiber *fiber = &worker->own; fiber != NULL; fiber = fiber->next) {
+    if (fiber != self && fiber->thread_state != NULL)
+      bridge_isolate_thread_state_delete(worker->isolate, fiber->thread_state);
+    if (fiber != self)
+      fiber->thread_state = NULL;
+  }
+  bridge_isolate_close(worker->isolate, self->thread_state);
+  self->thread_state = NULL;
   worker->isolate = NULL;
 }
 
 /* Gives the worker its isolate, detached. False, with why: the error that its set-up or the initializer
  * raised, or a text. */
-static bool open_isolate(struct isolated_worker *worker, struct parcel *failure,
-                         const char **text) {
+static bool open_isolate(struct bridge_fiber *fiber, struct parcel *failure, const char **text) {
+  struct isolated_worker *worker = fiber->isolated;
   const struct isolation *isolation = worker->isolation;
   char name[64];
   PyOS_snprintf(name, sizeof name, "%.48s-%u", isolation->name, worker->index);
   *text = NULL;
-  struct isolate *isolate =
-      bridge_isolate_open(isolation->settings, isolation->settings_size, name, failure, text);
-  if (isolate == NULL)
+  struct isolate *isolate = bridge_isolate_open(isolation->settings, isolation->settings_size, name,
+                                                &fiber->thread_state, failure, text);
+  if (isolate == NULL) {
+    fiber->thread_state = NULL;
     return false;
+  }
   bool is_ready = run_initializer(worker, bridge_isolate_state(isolate), failure) == 0;
   bridge_isolate_detach(isolate);
   worker->isolate = isolate;
   worker->tasks = 0;
   if (!is_ready) {
-    close_isolate(worker);
+    close_isolate(fiber);
     *text = "its initializer has failed";
   }
   return is_ready;
+}
+
+/* Has the fiber ready to be attached. False, with why, as open_isolate. The initializer has set up the interpreter, and
+ * so does not run again for each green thread. */
+static bool be_ready(struct bridge_fiber *fiber, struct parcel *failure, const char **text) {
+  if (fiber->isolated->isolate == NULL && !open_isolate(fiber, failure, text))
+    return false;
+  if (fiber->thread_state == NULL)
+    fiber->thread_state = bridge_isolate_thread_state_new(fiber->isolated->isolate);
+  *text = "there is no memory";
+  if (fiber->thread_state == NULL)
+    return false;
+  fiber->state = bridge_isolate_state(fiber->isolated->isolate);
+  return true;
+}
+
+void bridge_isolated_attach(struct bridge_fiber *fiber) {
+  bridge_isolate_attach(fiber->isolated->isolate, fiber->thread_state);
+}
+
+void bridge_isolated_detach(struct bridge_fiber *fiber) {
+  bridge_isolate_detach(fiber->isolated->isolate);
+}
+
+void bridge_isolated_set_call(struct bridge_fiber *fiber, CallObject *call) {
+  bridge_isolate_set_call(fiber->isolated->isolate, call);
 }
 
 /* ---- Running a call ------------------------------------------------------------------------- */
@@ -177,27 +220,30 @@ static bool open_isolate(struct isolated_worker *worker, struct parcel *failure,
 /* Raises what was asked for and not yet raised, unless the call waits for an answer. */
 static void raise_due(struct isolate *isolate, struct errand *errand) {
   uint32_t asked = atomic_load(&errand->interrupts); /* seq_cst: see above */
-  if (asked == errand->raised || errand->visiting)
+  if (asked == errand->raised || errand->visitor != NULL)
     return;
   errand->raised = asked;
   bridge_isolate_set_exception(isolate, bridge_isolate_state(isolate)->interrupted);
 }
 
-static void begin(struct isolate *isolate, CallObject *call, uint32_t index) {
+static void begin(struct bridge_fiber *fiber, CallObject *call) {
+  struct isolate *isolate = fiber->isolated->isolate;
   struct errand *errand = call->errand;
   Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
-  bridge_isolate_set_call(isolate, call);
-  atomic_store_explicit(&errand->worker, index, memory_order_relaxed); /* published by the next */
-  atomic_store(&errand->isolate, isolate);                             /* seq_cst: see above */
+  bridge_fiber_set_call(fiber, call);
+  /* Relaxed: published by the next. */
+  atomic_store_explicit(&errand->worker, fiber->isolated->index, memory_order_relaxed);
+  atomic_store(&errand->isolate, isolate); /* seq_cst: see above */
   raise_due(isolate, errand);
   Py_END_CRITICAL_SECTION();
 }
 
-static void end(struct isolate *isolate, struct errand *errand) {
-  Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
-  bridge_isolate_set_call(isolate, NULL);
+static void end(struct bridge_fiber *fiber, struct errand *errand) {
+  Py_BEGIN_CRITICAL_SECTION(LOCK_OF(fiber->isolated->isolate));
+  bridge_root_end(fiber);
+  bridge_fiber_set_call(fiber, NULL);
   if (errand->raised > 0)
-    bridge_isolate_set_exception(isolate, NULL);
+    bridge_take_back_exception(fiber->state);
   Py_END_CRITICAL_SECTION();
 }
 
@@ -220,17 +266,20 @@ static int set_variables(struct isolate *isolate, bridge_state *state, struct er
 }
 
 /* Calls it in the current context and writes the result. -1 with an exception. */
-static int call_function(struct isolate *isolate, bridge_state *state, struct errand *errand) {
+static int call_function(struct bridge_fiber *fiber, struct errand *errand) {
+  bridge_state *state = fiber->state;
   PyObject *function = NULL, *arguments = NULL, *value = NULL;
   int result = -1;
-  if (set_variables(isolate, state, errand) < 0)
+  if (set_variables(fiber->isolated->isolate, state, errand) < 0)
     return -1;
   function = bridge_function_load(state, errand->function);
   if (function == NULL)
     return -1;
   arguments = bridge_parcel_read(state, &errand->arguments);
+  fiber->function = function;
   if (arguments != NULL)
     value = PyObject_Call(function, arguments, NULL);
+  fiber->function = NULL;
   Py_CLEAR(arguments); /* before the outcome is known: who gets it finds them released */
   if (value != NULL && PyCoro_CheckExact(value))
     value = bridge_refuse_coroutine(function, value);
@@ -240,13 +289,13 @@ static int call_function(struct isolate *isolate, bridge_state *state, struct er
   return result;
 }
 
-static int call_in_context(struct isolate *isolate, bridge_state *state, struct errand *errand) {
+static int call_in_context(struct bridge_fiber *fiber, struct errand *errand) {
   PyObject *context = PyContext_New();
   if (context == NULL)
     return -1;
   int result = -1;
   if (PyContext_Enter(context) == 0) {
-    result = call_function(isolate, state, errand);
+    result = call_function(fiber, errand);
     PyContext_Exit(context); /* cannot fail: it is the one that we entered */
   }
   Py_DECREF(context);
@@ -266,48 +315,46 @@ static void write_error(bridge_state *state, struct errand *errand) {
   Py_DECREF(error);
 }
 
-static void perform(struct isolated_worker *worker, CallObject *call, dromon_batch *batch) {
-  struct isolate *isolate = worker->isolate;
-  bridge_state *state = bridge_isolate_state(isolate);
+static void perform(struct bridge_fiber *fiber, CallObject *call, dromon_batch *batch) {
   struct errand *errand = call->errand;
-  begin(isolate, call, worker->index);
+  begin(fiber, call);
   dromon_batch_enter_task(batch, errand->has_name ? errand->name : NULL);
-  int result = call_in_context(isolate, state, errand);
+  int result = call_in_context(fiber, errand);
   dromon_batch_leave_task(batch);
-  end(isolate, errand);
+  end(fiber, errand);
   if (result < 0)
-    write_error(state, errand);
+    write_error(fiber->state, errand);
   errand->has_outcome = true;
 }
 
-/* Ends a call that has its outcome. Attached to the isolate, if the worker has one. */
-static void finish(struct isolated_worker *worker, CallObject *call, dromon_batch *batch) {
+/* Ends a call that has its outcome. Attached to the isolate, or to nothing. */
+static void finish(struct bridge_fiber *fiber, CallObject *call, dromon_batch *batch) {
   dromon_task *task = &call->native.task;
   task->interrupted = call->errand->interrupted;
   dromon_task_finish(task); /* abandoned or not: its outcome goes with the call */
   if (dromon_batch_post(batch, call->port->port, task) == 0)
     return;
-  if (worker->isolate != NULL) /* the port is closed: its event loop is gone */
-    drop_from_isolate(worker, call);
+  if (bridge_current_fiber() == fiber) /* the port is closed: its event loop is gone */
+    drop_from_isolate(fiber, call);
   else
-    at_home(worker, drop_call, call);
+    at_home(fiber->isolated, drop_call, call);
 }
 
 /* A call that was withdrawn: its submitter lets go of it. */
-static void post_withdrawn(struct isolated_worker *worker, CallObject *call) {
+static void post_withdrawn(struct bridge_fiber *fiber, CallObject *call) {
   dromon_port *port = call->port->port;
   dromon_port_ref(port);
   if (dromon_port_post(port, &call->native.task) == 0)
     dromon_port_notify(port);
   else
-    drop_from_isolate(worker, call);
+    drop_from_isolate(fiber, call);
   dromon_port_unref(port);
 }
 
 /* ---- Running a batch ------------------------------------------------------------------------ */
 
 /* A call that has no interpreter to run in. */
-static void fail(struct isolated_worker *worker, CallObject *call, dromon_batch *batch,
+static void fail(struct bridge_fiber *fiber, CallObject *call, dromon_batch *batch,
                  struct parcel *failure, const char *text) {
   struct errand *errand = call->errand;
   errand->is_error = true;
@@ -318,7 +365,7 @@ static void fail(struct isolated_worker *worker, CallObject *call, dromon_batch 
   errand->has_outcome = true;
   dromon_batch_enter_task(batch, NULL);
   dromon_batch_leave_task(batch);
-  finish(worker, call, batch);
+  finish(fiber, call, batch);
 }
 
 struct home_call {
@@ -329,76 +376,140 @@ struct home_call {
 /* The call that closes the pool: it is one of the main interpreter. */
 static void run_home_call(struct isolated_worker *worker, void *arg) {
   struct home_call *home_call = arg;
-  bridge_run_call(worker->object, home_call->batch, home_call->call);
+  bridge_run_call(&worker->home, home_call->batch, home_call->call);
 }
 
-/* The first task of a batch where there is no isolate. Whether the batch goes on in one. */
-static bool begin_batch(struct isolated_worker *worker, dromon_batch *batch, CallObject *call) {
+/* A task that cannot run, as there is no isolate for it. */
+static void refuse(struct bridge_fiber *fiber, dromon_batch *batch, CallObject *call,
+                   struct parcel *failure, const char *text) {
+  if (dromon_task_is_withdrawn(&call->native.task)) {
+    at_home(fiber->isolated, forget_failure, failure);
+    at_home(fiber->isolated, drop_call, call);
+  } else {
+    fail(fiber, call, batch, failure, text);
+  }
+}
+
+/* A child of a call, which is an object of the isolate's. */
+static bool is_child(const struct bridge_fiber *fiber, dromon_task *task) {
+  const struct isolated_worker *worker = fiber->isolated;
+  return worker->isolate != NULL &&
+         Py_TYPE(bridge_task_owner(task)) == bridge_isolate_state(worker->isolate)->task_type;
+}
+
+static void refuse_in_isolate(struct isolate *isolate, void *task) {
+  bridge_task_refuse(bridge_isolate_state(isolate), task);
+}
+
+/* The same of a child. */
+static void refuse_child(struct bridge_fiber *fiber, dromon_batch *batch, dromon_task *task) {
+  dromon_batch_enter_task(batch, NULL);
+  bridge_isolate_visit(fiber->isolated->isolate, refuse_in_isolate, bridge_task_owner(task));
+  dromon_batch_leave_task(batch);
+  dromon_batch_end(batch, task);
+}
+
+/* Before the first task of a batch. Whether the batch goes on in the isolate. */
+static bool begin_batch(struct bridge_fiber *fiber, dromon_batch *batch, dromon_task *task) {
+  struct isolated_worker *worker = fiber->isolated;
   struct parcel failure = {0};
   const char *text;
-  if (call->errand == NULL) {
+  CallObject *call = bridge_call_of(task);
+  bool runs_here = is_child(fiber, task) || call->errand != NULL;
+  if (!runs_here) {
     at_home(worker, run_home_call, &(struct home_call){batch, call});
-    return false;
+  } else if (be_ready(fiber, &failure, &text)) {
+    bridge_fiber_attach(fiber);
+    return true;
+  } else if (is_child(fiber, task)) {
+    at_home(worker, forget_failure, &failure);
+    refuse_child(fiber, batch, task);
+  } else {
+    refuse(fiber, batch, call, &failure, text);
   }
-  if (worker->isolate == NULL && !open_isolate(worker, &failure, &text)) {
-    if (dromon_task_is_withdrawn(&call->native.task)) {
-      at_home(worker, forget_failure, &failure);
-      at_home(worker, drop_call, call);
-    } else {
-      fail(worker, call, batch, &failure, text);
-    }
-    return false;
-  }
-  bridge_isolate_attach(worker->isolate);
-  return true;
+  return false;
+}
+
+/* Whether it is time for another interpreter. */
+static bool has_had_its_tasks(const struct isolated_worker *worker) {
+  return worker->tasks_most > 0 && worker->tasks >= worker->tasks_most;
 }
 
 /* Runs one; false: the batch has to end. */
-static bool run_task(struct isolated_worker *worker, dromon_batch *batch, CallObject *call) {
-  if (dromon_task_is_withdrawn(&call->native.task)) {
-    post_withdrawn(worker, call);
+static bool run_task(struct bridge_fiber *fiber, dromon_batch *batch, dromon_task *task) {
+  struct isolated_worker *worker = fiber->isolated;
+  CallObject *call = bridge_call_of(task);
+  if (is_child(fiber, task)) {
+    bridge_task_run(fiber->state, (TaskObject *)bridge_task_owner(task), batch);
+    return !bridge_gil_is_wanted();
+  }
+  if (dromon_task_is_withdrawn(task)) {
+    post_withdrawn(fiber, call);
     return true;
   }
-  perform(worker, call, batch);
-  finish(worker, call, batch);
+  perform(fiber, call, batch);
+  finish(fiber, call, batch);
   worker->tasks++;
-  return worker->tasks != worker->tasks_most && !bridge_gil_is_wanted();
+  return !has_had_its_tasks(worker) && !bridge_gil_is_wanted();
 }
 
 static void isolated_run(void *state, dromon_batch *batch) {
-  struct isolated_worker *worker = state;
+  struct bridge_fiber *fiber = state;
+  struct isolated_worker *worker = fiber->isolated;
   dromon_task *task = dromon_batch_next(batch);
-  if (!begin_batch(worker, batch, bridge_call_of(task)))
+  if (!begin_batch(fiber, batch, task))
     return;
-  while (task != NULL && run_task(worker, batch, bridge_call_of(task)))
+  while (task != NULL && run_task(fiber, batch, task))
     task = dromon_batch_next(batch);
-  bridge_isolate_detach(worker->isolate);
-  if (worker->tasks == worker->tasks_most && worker->tasks > 0)
-    close_isolate(worker); /* the next batch has an empty one */
+  /* Not while a task is parked, nor with a child that was left behind and is still in the queue. */
+  bool is_worn = has_had_its_tasks(worker) && !bridge_has_tasks(fiber->state);
+  bridge_fiber_detach(fiber);
+  if (is_worn)
+    close_isolate(fiber); /* the next batch has an empty one */
+}
+
+/* ---- Fibers --------------------------------------------------------------------------------- */
+
+static int isolated_enter_fiber(void *state, void **fiber_state) {
+  const struct bridge_fiber *own = state;
+  struct bridge_fiber *fiber = PyMem_RawCalloc(1, sizeof *fiber);
+  if (fiber == NULL)
+    return -ENOMEM;
+  *fiber = (struct bridge_fiber){.ident = own->ident, .isolated = own->isolated};
+  fiber->next = own->isolated->own.next; /* its thread state is made when it first has a task */
+  fiber->isolated->own.next = fiber;
+  *fiber_state = fiber;
+  return 0;
+}
+
+static void isolated_leave_fiber(void *fiber_state) {
+  struct bridge_fiber *fiber = fiber_state;
+  struct bridge_fiber **link = &fiber->isolated->own.next;
+  while (*link != fiber)
+    link = &(*link)->next;
+  *link = fiber->next;
+  if (fiber->thread_state != NULL)
+    bridge_isolate_thread_state_delete(fiber->isolated->isolate, fiber->thread_state);
+  PyMem_RawFree(fiber);
 }
 
 /* ---- A worker's life ------------------------------------------------------------------------ */
 
 static int enter_home(struct isolated_worker *worker) {
-  worker->home = PyThreadState_New(worker->isolation->interpreter);
-  if (worker->home == NULL)
+  struct bridge_fiber *home = &worker->home;
+  if (!bridge_fiber_make_own(home, worker->isolation->interpreter))
     return -ENOMEM;
-  PyEval_RestoreThread(worker->home);
-  worker->object = bridge_worker_new(worker->home);
-  int result = bridge_worker_call_enter(worker->isolation->enter, worker->object, worker->index);
-  if (result == 0) {
-    PyEval_SaveThread();
-    return 0;
-  }
-  Py_XDECREF(worker->object);
-  bridge_worker_leave(worker->home);
+  int result = bridge_worker_call_enter(worker->isolation->enter, home->worker, worker->index);
+  if (result < 0)
+    bridge_fiber_end_own(home);
+  else
+    bridge_fiber_detach(home);
   return result;
 }
 
 static void leave_home(struct isolated_worker *worker) {
-  PyEval_RestoreThread(worker->home);
-  Py_DECREF(worker->object);
-  bridge_worker_leave(worker->home);
+  bridge_fiber_attach(&worker->home);
+  bridge_fiber_end_own(&worker->home);
 }
 
 /* Tells the opener of the pool what the initializer raised. */
@@ -419,7 +530,7 @@ static void tell_failure(struct isolated_worker *worker, void *failure) {
 static int enter_isolate(struct isolated_worker *worker) {
   struct parcel failure = {0};
   const char *text;
-  if (worker->isolation->initializer == NULL || open_isolate(worker, &failure, &text))
+  if (worker->isolation->initializer == NULL || open_isolate(&worker->own, &failure, &text))
     return 0;
   if (failure.size == 0 && failure.pickled == NULL)
     return -EIO;
@@ -434,6 +545,7 @@ static int isolated_enter(void *arg, uint32_t index, void **state) {
   const struct isolation *isolation = arg;
   *worker = (struct isolated_worker){
       .isolation = isolation, .index = index, .tasks_most = isolation->tasks_most};
+  worker->own = (struct bridge_fiber){.ident = PyThread_get_thread_ident(), .isolated = worker};
   int result = enter_home(worker);
   if (result == 0) {
     result = enter_isolate(worker);
@@ -443,26 +555,31 @@ static int isolated_enter(void *arg, uint32_t index, void **state) {
   if (result < 0)
     PyMem_RawFree(worker);
   else
-    *state = worker;
+    *state = &worker->own;
   return result;
 }
 
 static void isolated_prepare(void *state) {
-  struct isolated_worker *worker = state;
+  struct bridge_fiber *fiber = state;
   struct parcel failure = {0};
   const char *text;
   /* If it fails the first call tries again, and tells. */
-  if (worker->isolate == NULL && !open_isolate(worker, &failure, &text))
-    at_home(worker, forget_failure, &failure);
+  if (fiber->isolated->isolate == NULL && !open_isolate(fiber, &failure, &text))
+    at_home(fiber->isolated, forget_failure, &failure);
 }
 
 static void isolated_drop(void *state, dromon_task *task) {
-  at_home(state, drop_call, bridge_call_of(task));
+  at_home(((struct bridge_fiber *)state)->isolated, drop_call, bridge_call_of(task));
 }
 
 static void isolated_leave(void *state) {
-  struct isolated_worker *worker = state;
-  close_isolate(worker);
+  struct bridge_fiber *fiber = state;
+  struct isolated_worker *worker = fiber->isolated;
+  if (worker->isolate != NULL) {
+    if (fiber->thread_state == NULL)
+      fiber->thread_state = bridge_isolate_thread_state_new(worker->isolate);
+    close_isolate(fiber);
+  }
   leave_home(worker);
   PyMem_RawFree(worker);
 }
@@ -473,15 +590,56 @@ const dromon_ops bridge_isolated_ops = {
     .run = isolated_run,
     .drop = isolated_drop,
     .leave = isolated_leave,
+    .enter_fiber = isolated_enter_fiber,
+    .leave_fiber = isolated_leave_fiber,
 };
 
 /* ---- Interrupts and retirement -------------------------------------------------------------- */
 
+/* Ends what a call with a task does, and its children. */
+static void end_task(struct errand *errand, TaskObject *task) {
+  uint32_t asked = atomic_load(&errand->interrupts); /* seq_cst: see above */
+  bool interrupt = asked != errand->raised;
+  /* seq_cst, pairs with bridge_errand_note_cancel */
+  bool cancel = atomic_load(&errand->cancel_asked) && !errand->cancel_taken;
+  if (!interrupt && !cancel)
+    return;
+  if (errand->visitor == task) { /* its submitter tells it, or it is raised afterwards */
+    bridge_task_cancel_children(task, interrupt);
+    return;
+  }
+  errand->cancel_taken |= cancel;
+  errand->raised = asked;
+  bridge_task_cancel(task, interrupt);
+}
+
 static void raise_in_call(struct isolate *isolate, void *arg) {
   const CallObject *call = arg;
   Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
-  if (bridge_isolate_call(isolate) == call)
+  TaskObject *task = atomic_load(&call->errand->task); /* seq_cst, as the next functions */
+  if (task != NULL)
+    end_task(call->errand, task);
+  else if (bridge_isolate_call(isolate) == call)
     raise_due(isolate, call->errand);
+  Py_END_CRITICAL_SECTION();
+}
+
+/* A cancellation and the making of a task: each writes its own word before it reads the other's, all seq_cst. */
+bool bridge_errand_note_cancel(struct errand *errand) {
+  atomic_store(&errand->cancel_asked, true);
+  return atomic_load(&errand->task) != NULL;
+}
+
+void bridge_errand_set_task(struct errand *errand, TaskObject *task) {
+  atomic_store(&errand->task, task);
+  if (task == NULL)
+    return;
+  Py_BEGIN_CRITICAL_SECTION(task->lock);
+  task->interruptible = errand->on_abort == BRIDGE_INTERRUPT;
+  if (atomic_load(&errand->cancel_asked) && !errand->cancel_taken) {
+    errand->cancel_taken = true;
+    task->is_due = true;
+  }
   Py_END_CRITICAL_SECTION();
 }
 
@@ -491,7 +649,8 @@ void bridge_errand_note_interrupt(struct errand *errand) {
 
 void bridge_errand_interrupt(CallObject *call) {
   struct isolate *isolate = atomic_load(&call->errand->isolate); /* seq_cst: see above */
-  if (isolate == NULL || bridge_isolate_call(isolate) != call)
+  if (isolate == NULL ||
+      (bridge_isolate_call(isolate) != call && atomic_load(&call->errand->task) == NULL))
     return; /* it has ended, or will find the count when it begins */
   PyThreadState *own = PyEval_SaveThread();
   bridge_isolate_visit(isolate, raise_in_call, call);
@@ -518,10 +677,12 @@ int bridge_errand_retire(CallObject *call) {
 
 /* ---- Questions ------------------------------------------------------------------------------ */
 
-/* The call that the calling thread runs; NULL with an exception if none of a trio task. */
+/* The call that the calling thread runs, or a child of it; NULL with an exception if none of a trio task. */
 static CallObject *asking_call(void) {
-  struct isolate *isolate = bridge_isolate_current();
-  CallObject *call = isolate == NULL ? NULL : (CallObject *)bridge_isolate_call(isolate);
+  const struct bridge_fiber *fiber = bridge_current_fiber();
+  CallObject *call = NULL;
+  if (fiber != NULL && fiber->isolated != NULL)
+    call = fiber->task == NULL ? fiber->call : fiber->task->root->call;
   if (call != NULL && call->errand->has_run)
     return call;
   PyErr_SetString(PyExc_RuntimeError, "this thread runs no call of a trio task");
@@ -538,12 +699,16 @@ PyObject *bridge_is_cancelled(void) {
 
 /* Raises an interrupt that is due, in the place of asking. */
 static int refuse_interrupted(struct isolate *isolate, struct errand *errand) {
+  bool is_due;
+  Py_BEGIN_CRITICAL_SECTION(LOCK_OF(isolate));
   bool is_set = PyThreadState_Get()->async_exc != NULL;
+  bridge_take_back_exception(bridge_isolate_state(isolate));
   uint32_t asked = atomic_load(&errand->interrupts); /* seq_cst: see above */
-  if (!is_set && asked == errand->raised)
-    return 0;
-  bridge_isolate_set_exception(isolate, NULL);
+  is_due = is_set || asked != errand->raised;
   errand->raised = asked;
+  Py_END_CRITICAL_SECTION();
+  if (!is_due)
+    return 0;
   PyErr_SetNone(bridge_isolate_state(isolate)->interrupted);
   return -1;
 }
@@ -560,23 +725,33 @@ static int write_question(bridge_state *state, struct parcel *parcel, PyObject *
   return result;
 }
 
+/* Waits for the answer, which the submitter is sure to give. Detached. */
+static void await_answer(struct errand *errand) {
+  while (dromon_park_wait(&errand->answered, -1) == -EINTR) {
+  }
+}
+
 /* Posts the call itself to its port, as one that asks, and waits for the answer. */
-static void post_question(CallObject *call) {
+static void post_question(struct bridge_fiber *fiber, CallObject *call) {
   struct errand *errand = call->errand;
   dromon_port *port = call->port->port;
-  Py_BEGIN_ALLOW_THREADS dromon_port_ref(
-      port); /* the call, and its port, are the submitter's once it is posted */
+  bool may_park = bridge_parkable(fiber->state) == PARKABLE;
+  bridge_fiber_detach(fiber);
+  int forbidden = may_park ? 0 : dromon_park_forbid(1);
+  dromon_port_ref(port); /* the call, and its port, are the submitter's once it is posted */
+  dromon_park_init(&errand->answered);
   atomic_store_explicit(&errand->asks, true, memory_order_relaxed); /* published by the post */
   if (dromon_port_post(port, &call->native.task) == 0) {
     dromon_port_notify(port);
-    while (sem_wait(&errand->answered) < 0) {
-    } /* EINTR */
+    await_answer(errand);
   } else {
     atomic_store_explicit(&errand->asks, false, memory_order_relaxed);
     errand->answered_by = ANSWER_RUN_OVER;
   }
   dromon_port_unref(port);
-  Py_END_ALLOW_THREADS
+  if (!may_park)
+    dromon_park_forbid(forbidden);
+  bridge_fiber_attach(fiber);
 }
 
 /* What the answer says. */
@@ -602,32 +777,75 @@ static PyObject *take_answer(bridge_state *state, struct errand *errand) {
   return result;
 }
 
+/* What came of the submitter's cancellation in a visit: the answer tells it, or the task's next wait. */
+static void hear_cancellation(struct errand *errand, TaskObject *task) {
+  Py_BEGIN_CRITICAL_SECTION(task->lock);
+  if (errand->answered_by == ANSWER_CANCELLED) {
+    errand->cancel_taken |= task->root == task;
+    task->is_due &= task->due_scope != NULL;
+  } else if (task->root == task && atomic_load(&errand->cancel_asked) && !errand->cancel_taken) {
+    errand->cancel_taken = true; /* seq_cst, pairs with bridge_errand_note_cancel */
+    bridge_task_cancel_self(task, NULL, false);
+  }
+  Py_END_CRITICAL_SECTION();
+}
+
+/* Waits until no other task of the same call asks. */
+static int take_question_turn(struct errand *errand, TaskObject *root) {
+  while (errand->visitor != NULL) {
+    struct waiter waiter; /* added without a lock: only tasks of this thread are in the list */
+    bridge_waiter_add(&root->questions, &waiter);
+    if (bridge_wait(&waiter, (PyObject *)root, "from_thread", -1, WAIT_ORDINARY) != WAIT_WOKEN)
+      return -1;
+  }
+  return 0;
+}
+
+static void set_visitor(struct errand *errand, TaskObject *task) {
+  Py_BEGIN_CRITICAL_SECTION(task->lock);
+  errand->visitor = task;
+  bridge_task_pause(task, "from_thread", NULL);
+  Py_END_CRITICAL_SECTION();
+}
+
+static void end_visit(struct errand *errand, TaskObject *task) {
+  Py_BEGIN_CRITICAL_SECTION(task->lock);
+  errand->visitor = NULL;
+  bridge_task_go_on(task);
+  Py_END_CRITICAL_SECTION();
+}
+
 PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async) {
   CallObject *call = asking_call();
   if (call == NULL)
     return NULL;
   struct errand *errand = call->errand;
-  struct isolate *isolate = bridge_isolate_current();
-  bridge_state *state = bridge_isolate_state(isolate);
-  if (errand->visiting) {
-    PyErr_SetString(PyExc_RuntimeError, "the call waits for an answer already");
+  struct bridge_fiber *fiber = bridge_current_fiber();
+  TaskObject *task = bridge_current_task(fiber->state);
+  if (task == NULL || bridge_task_deliver(fiber->state, task) < 0)
     return NULL;
-  }
   struct parcel question = {0}; /* what is pickled into it may ask, too */
-  if (write_question(state, &question, function, arguments) < 0)
+  if (write_question(fiber->state, &question, function, arguments) < 0)
     return NULL;
-  if (refuse_interrupted(isolate, errand) < 0) {
+  if (take_question_turn(errand, task->root) < 0 ||
+      (task == task->root && refuse_interrupted(fiber->isolated->isolate, errand) < 0)) {
     bridge_parcel_clear(&question);
     return NULL;
   }
   errand->question = question;
   errand->is_async = is_async;
-  errand->visiting = true;
-  post_question(call);
-  errand->visiting = false;
+  set_visitor(errand, task);
+  post_question(fiber, call);
+  end_visit(errand, task);
   bridge_parcel_clear(&errand->question);
-  PyObject *result = take_answer(state, errand);
-  raise_due(isolate, errand);
+  hear_cancellation(errand, task);
+  PyObject *result = take_answer(fiber->state, errand);
+  bridge_wake_one(&task->root->questions, NULL);
+  if (task == task->root) {
+    Py_BEGIN_CRITICAL_SECTION(task->lock);
+    raise_due(fiber->isolated->isolate, errand);
+    Py_END_CRITICAL_SECTION();
+  }
   return result;
 }
 
@@ -653,6 +871,27 @@ void bridge_errand_interrupt(CallObject *call) {
 int bridge_errand_retire(CallObject *call) {
   (void)call;
   return -ENOSYS;
+}
+
+bool bridge_errand_note_cancel(struct errand *errand) {
+  (void)errand;
+  return false;
+}
+
+void bridge_errand_set_task(struct errand *errand, TaskObject *task) {
+  (void)errand, (void)task;
+}
+
+void bridge_isolated_attach(struct bridge_fiber *fiber) {
+  (void)fiber;
+}
+
+void bridge_isolated_detach(struct bridge_fiber *fiber) {
+  (void)fiber;
+}
+
+void bridge_isolated_set_call(struct bridge_fiber *fiber, CallObject *call) {
+  (void)fiber, (void)call;
 }
 
 PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async) {

@@ -5,7 +5,6 @@
 #include "isolate.h"
 #include "parcel.h"
 
-#include <semaphore.h>
 #include <stdatomic.h>
 
 /* How the answer to a question of a call is to be taken. */
@@ -39,15 +38,19 @@ struct errand {
   struct parcel question; /* a tuple: the function, and its arguments */
   struct parcel answer;
   enum answer answered_by;
-  sem_t answered;
+  dromon_park answered;
 
   _Atomic(struct isolate *) isolate; /* runs it; NULL: not yet */
   _Atomic uint32_t worker;           /* its index, once it runs */
   _Atomic uint32_t interrupts;       /* asked for */
   uint32_t raised;                   /* of those; with the isolate attached, as the next */
-  bool visiting;                     /* it waits for an answer: not to be interrupted */
+  TaskObject *visitor;               /* waits for an answer: not to be interrupted; or NULL */
   _Atomic bool cancelled;            /* its submitter was */
   _Atomic bool retired;              /* its worker lost its place */
+  enum bridge_on_abort on_abort;
+  _Atomic(TaskObject *) task; /* of what runs, of its interpreter; see task.h */
+  _Atomic bool cancel_asked;  /* where it waits */
+  bool cancel_taken;          /* of that; with the isolate attached */
 };
 
 extern const dromon_ops bridge_isolated_ops;
@@ -79,6 +82,10 @@ PyObject *bridge_errand_outcome(bridge_state *state, struct errand *errand, PyOb
 int bridge_errand_answer(bridge_state *state, struct errand *errand, enum answer by,
                          PyObject *object);
 
+/* Notes that it is to be cancelled where it waits. True if it may be waiting: then bridge_errand_interrupt sees
+ * to it. */
+bool bridge_errand_note_cancel(struct errand *errand);
+
 /* Notes an interrupt. It is raised by bridge_errand_interrupt, in a thread that may wait for it. */
 void bridge_errand_note_interrupt(struct errand *errand);
 void bridge_errand_interrupt(CallObject *call);
@@ -87,6 +94,9 @@ void bridge_errand_interrupt(CallObject *call);
 int bridge_errand_retire(CallObject *call);
 
 /* ---- For the call itself, in its interpreter ---- */
+
+/* It has a task, or none any more (NULL). */
+void bridge_errand_set_task(struct errand *errand, TaskObject *task);
 
 PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async);
 PyObject *bridge_is_cancelled(void);

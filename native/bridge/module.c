@@ -1,7 +1,11 @@
 /* module.c - the module `dromon._bridge`; see bridge.h. */
 #include "bridge.h"
 
+#include "green.h"
 #include "isolated.h"
+#include "parkable.h"
+#include "sync.h"
+#include "thread_state.h"
 
 #include <stdarg.h>
 
@@ -130,8 +134,75 @@ static PyObject *is_main_interpreter(PyObject *Py_UNUSED(module), PyObject *Py_U
   return PyBool_FromLong(PyInterpreterState_Get() == PyInterpreterState_Main());
 }
 
+PyDoc_STRVAR(parkable_doc,
+             "parkable()\n--\n\n"
+             "Return \"\", or why what the calling thread runs cannot be parked: it is in a "
+             "\"greenlet\",\na \"finalizer\" or an \"import\".");
+
+static PyObject *parkable(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+  static const char *const answers[] = {
+      [PARKABLE] = "",
+      [IN_GREENLET] = "greenlet",
+      [IN_FINALIZER] = "finalizer",
+      [IN_IMPORT] = "import",
+  };
+  return PyUnicode_FromString(answers[bridge_parkable(PyModule_GetState(module))]);
+}
+
+PyDoc_STRVAR(
+    sleep_doc,
+    "sleep($module, seconds, /)\n--\n\n"
+    "Wait for so many seconds; the worker runs others meanwhile.\n\n"
+    "On an ordinary thread it blocks. Raises `ValueError` for less than 0, `RuntimeError` in\n"
+    "a trio task's thread.\n\n"
+    "**Cancellation** ends it by `Cancelled`.");
+PyDoc_STRVAR(
+    checkpoint_doc,
+    "checkpoint($module, /)\n--\n\n"
+    "Let other green threads of the worker have a turn, if any can go on.\n\n"
+    "**Cancellation**: raises `Cancelled` if it is due. Does nothing on an ordinary thread.");
+PyDoc_STRVAR(current_task_doc,
+             "current_task($module, /)\n--\n\n"
+             "Return the `Task` that runs here; a call of the pool has one, too.\n\n"
+             "Raises `RuntimeError` where no function of a pool runs.");
+PyDoc_STRVAR(frame_of_doc, "frame_of(ident, /)\n--\n\n"
+                           "Return the innermost frame of the thread of this interpreter with "
+                           "this ident, or None.");
+
+PyDoc_STRVAR(tasks_doc,
+             "tasks($module, /)\n--\n\n"
+             "Return a list of the green tasks of this interpreter that have not ended.");
+PyDoc_STRVAR(
+    open_channel_doc,
+    "open_channel($module, /, max_buffer_size)\n--\n\n"
+    "Return the two ends of a new channel, by which green threads and other threads hand each\n"
+    "other values: a `SendChannel` and a `ReceiveChannel`.\n"
+    "\n"
+    "It keeps at most so many that nobody has received; `math.inf`: any number. With 0 a sender\n"
+    "waits until its value is received.\n"
+    "\n"
+    "Raises `TypeError` or `ValueError` unless it is an int of 0 or more, or `math.inf`.");
+
+static PyObject *open_channel(PyObject *module, PyObject *args, PyObject *keywords) {
+  static char *names[] = {"max_buffer_size", NULL};
+  PyObject *size;
+  if (!PyArg_ParseTupleAndKeywords(args, keywords, "O:open_channel", names, &size))
+    return NULL;
+  return bridge_open_channel(PyModule_GetState(module), size);
+}
+
+PyDoc_STRVAR(root_call_doc,
+             "root_call($module, /)\n--\n\n"
+             "Return the Call that runs here, or of which what runs here is a child; or None.");
+
 static PyMethodDef module_methods[] = {
     {"ask", ask, METH_VARARGS, ask_doc},
+    {"checkpoint", bridge_green_checkpoint, METH_NOARGS, checkpoint_doc},
+    {"root_call", bridge_green_root_call, METH_NOARGS, root_call_doc},
+    {"current_task", bridge_green_current_task, METH_NOARGS, current_task_doc},
+    {"sleep", bridge_green_sleep, METH_O, sleep_doc},
+    {"tasks", bridge_green_tasks, METH_NOARGS, tasks_doc},
+    {"frame_of", bridge_green_frame_of, METH_O, frame_of_doc},
     {"end_isolates", end_isolates, METH_NOARGS, end_isolates_doc},
     {"forget_isolates", forget_isolates, METH_NOARGS, forget_isolates_doc},
     {"hide_isolates", hide_isolates, METH_NOARGS, hide_isolates_doc},
@@ -140,6 +211,9 @@ static PyMethodDef module_methods[] = {
     {"isolated_table", isolated_table, METH_VARARGS, isolated_table_doc},
     {"current_call", current_call, METH_NOARGS, current_call_doc},
     {"is_main_interpreter", is_main_interpreter, METH_NOARGS, is_main_interpreter_doc},
+    {"parkable", parkable, METH_NOARGS, parkable_doc},
+    {"open_channel", (PyCFunction)(void (*)(void))open_channel, METH_VARARGS | METH_KEYWORDS,
+     open_channel_doc},
     {"saturation_hook", saturation_hook, METH_O, saturation_hook_doc},
     {"stall_hook", stall_hook, METH_O, stall_hook_doc},
     {"worker_table", worker_table, METH_O, worker_table_doc},
@@ -165,6 +239,19 @@ static int add_interrupted(PyObject *module, bridge_state *state) {
   return PyModule_AddObjectRef(module, "Interrupted", state->interrupted);
 }
 
+PyDoc_STRVAR(
+    cancelled_doc,
+    "Raised where a green task waits when it is cancelled, once for each request.\n\n"
+    "By `Task.cancel`, by a scope that is cancelled or has a failing child, or because the trio\n"
+    "task that waits for the call was cancelled. ``finally`` blocks run, and may wait again. Let\n"
+    "it pass, as `Interrupted`, of which it is a kind.");
+
+static int add_cancelled(PyObject *module, bridge_state *state) {
+  state->cancelled =
+      PyErr_NewExceptionWithDoc("dromon.green.Cancelled", cancelled_doc, state->interrupted, NULL);
+  return PyModule_AddObjectRef(module, "Cancelled", state->cancelled);
+}
+
 static int module_exec(PyObject *module) {
   bridge_state *state = PyModule_GetState(module);
   if (PyModule_AddIntConstant(module, "WAIT", BRIDGE_WAIT) < 0 ||
@@ -176,7 +263,8 @@ static int module_exec(PyObject *module) {
       PyModule_AddIntConstant(module, "VALUE", ANSWER_VALUE) < 0 ||
       PyModule_AddIntConstant(module, "ERROR", ANSWER_ERROR) < 0 ||
       PyModule_AddIntConstant(module, "CANCELLED", ANSWER_CANCELLED) < 0 ||
-      add_interrupted(module, state) < 0)
+      add_interrupted(module, state) < 0 || add_cancelled(module, state) < 0 ||
+      bridge_nothing_init(state) < 0)
     return -1;
   if (add_type(module, &bridge_call_spec, &state->call_type) < 0 ||
       add_type(module, &bridge_port_spec, &state->port_type) < 0 ||
@@ -185,7 +273,19 @@ static int module_exec(PyObject *module) {
       add_type(module, &bridge_future_spec, &state->future_type) < 0 ||
       add_type(module, &bridge_function_spec, &state->function_type) < 0 ||
       add_type(module, &bridge_shared_buffer_spec, &state->shared_buffer_type) < 0 ||
-      bridge_future_words_init(state) < 0)
+      add_type(module, &bridge_task_spec, &state->task_type) < 0 ||
+      add_type(module, &bridge_scope_spec, &state->scope_type) < 0 ||
+      add_type(module, &bridge_answer_spec, &state->answer_type) < 0 ||
+      add_type(module, &bridge_event_spec, &state->event_type) < 0 ||
+      add_type(module, &bridge_lock_spec, &state->lock_type) < 0 ||
+      add_type(module, &bridge_rlock_spec, &state->rlock_type) < 0 ||
+      add_type(module, &bridge_semaphore_spec, &state->semaphore_type) < 0 ||
+      add_type(module, &bridge_promise_spec, &state->promise_type) < 0 ||
+      add_type(module, &bridge_channel_spec, &state->channel_type) < 0 ||
+      add_type(module, &bridge_send_channel_spec, &state->send_channel_type) < 0 ||
+      add_type(module, &bridge_receive_channel_spec, &state->receive_channel_type) < 0 ||
+      bridge_sync_init(module, state) < 0 || bridge_future_words_init(state) < 0 ||
+      bridge_parkable_init(state) < 0)
     return -1;
   state->loaded = PyDict_New();
   if (state->loaded == NULL)
@@ -202,10 +302,28 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   Py_VISIT(state->future_type);
   Py_VISIT(state->function_type);
   Py_VISIT(state->shared_buffer_type);
+  Py_VISIT(state->task_type);
+  Py_VISIT(state->scope_type);
+  Py_VISIT(state->answer_type);
+  Py_VISIT(state->event_type);
+  Py_VISIT(state->lock_type);
+  Py_VISIT(state->rlock_type);
+  Py_VISIT(state->semaphore_type);
+  Py_VISIT(state->promise_type);
+  Py_VISIT(state->channel_type);
+  Py_VISIT(state->send_channel_type);
+  Py_VISIT(state->receive_channel_type);
   Py_VISIT(state->loaded);
+  Py_VISIT(state->module_locks);
   for (int i = 0; i < BRIDGE_KNOWN; i++)
     Py_VISIT(state->known[i].reference);
   Py_VISIT(state->interrupted);
+  Py_VISIT(state->cancelled);
+  Py_VISIT(state->nothing);
+  Py_VISIT(state->would_block);
+  Py_VISIT(state->closed_resource);
+  Py_VISIT(state->broken_resource);
+  Py_VISIT(state->end_of_channel);
   return 0;
 }
 
@@ -218,14 +336,34 @@ static int module_clear(PyObject *module) {
   Py_CLEAR(state->future_type);
   Py_CLEAR(state->function_type);
   Py_CLEAR(state->shared_buffer_type);
+  Py_CLEAR(state->task_type);
+  Py_CLEAR(state->scope_type);
+  Py_CLEAR(state->answer_type);
+  Py_CLEAR(state->event_type);
+  Py_CLEAR(state->lock_type);
+  Py_CLEAR(state->rlock_type);
+  Py_CLEAR(state->semaphore_type);
+  Py_CLEAR(state->promise_type);
+  Py_CLEAR(state->channel_type);
+  Py_CLEAR(state->send_channel_type);
+  Py_CLEAR(state->receive_channel_type);
   Py_CLEAR(state->loaded);
+  Py_CLEAR(state->module_locks);
   for (int i = 0; i < BRIDGE_KNOWN; i++) {
     Py_CLEAR(state->known[i].reference);
     Py_CLEAR(state->known[i].portable);
   }
   for (int i = 0; i < BRIDGE_FUTURE_WORDS; i++)
     Py_CLEAR(state->future_words[i]);
+  for (int i = 0; i < BRIDGE_GREENLET_WORDS; i++)
+    Py_CLEAR(state->greenlet_words[i]);
   Py_CLEAR(state->interrupted);
+  Py_CLEAR(state->cancelled);
+  Py_CLEAR(state->nothing);
+  Py_CLEAR(state->would_block);
+  Py_CLEAR(state->closed_resource);
+  Py_CLEAR(state->broken_resource);
+  Py_CLEAR(state->end_of_channel);
   return 0;
 }
 

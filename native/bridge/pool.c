@@ -103,7 +103,13 @@ PyDoc_STRVAR(close_doc,
              "close($self, port, waiter, function, /)\n--\n\n"
              "Refuse later calls and return the Call of the very last one: of `function`, which "
              "runs when all\naccepted ones have ended. Returns None if the pool was "
-             "closed already.");
+             "closed already.\n\nAbandoned calls are cancelled where they wait.");
+
+/* Of what cannot undo the closing. */
+static void report_failure(int result) {
+  if (result < 0)
+    PyErr_WriteUnraisable(NULL);
+}
 
 static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
@@ -122,8 +128,10 @@ static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyOb
     return NULL;
   Py_INCREF(call); /* the queue's; first, since the call may be over before close returns */
   port->waiting++;
-  if (dromon_pool_close(self->pool, &call->native.task) == 0)
+  if (dromon_pool_close(self->pool, &call->native.task) == 0) {
+    report_failure(bridge_waiting_end_abandoned(self));
     return (PyObject *)call;
+  }
   port->waiting--;
   Py_DECREF(call);
   Py_DECREF(call);
@@ -271,7 +279,9 @@ static PyObject *pool_end(PoolObject *self, PyTypeObject *defining_class, PyObje
   if (call == NULL)
     return NULL;
   if (dromon_pool_close(self->pool, &call->native.task) < 0)
-    Py_DECREF(call); /* else the reference is the core's */
+    Py_DECREF(call);
+  else /* the reference is the core's */
+    report_failure(bridge_waiting_end_abandoned(self));
   Py_RETURN_NONE;
 }
 

@@ -60,7 +60,7 @@ static CallObject *next_taken(PortObject *port) {
     return (CallObject *)Py_NewRef((PyObject *)call);
   }
   port->waiting -= !call->abandoned;
-  if (call->errand != NULL)
+  if (call->list != NULL)
     bridge_waiting_remove(call);
   if (task->native || call->errand != NULL)
     bridge_call_clear_inputs(call); /* which the worker could not let go of */

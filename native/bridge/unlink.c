@@ -21,10 +21,10 @@
 #include <internal/pycore_interp.h>
 #include <internal/pycore_runtime.h>
 
-/* For an assertion of Py_FinalizeEx, in debug builds from 3.13 on: in how many interpreters of the list each
+/* For an assertion of Py_FinalizeEx, in builds from 3.13 on that have assertions: in how many interpreters of the list each
  * type is. */
 static void count_types(PyInterpreterState *interpreter, int change) {
-#if defined(Py_DEBUG) && PY_VERSION_HEX >= 0x030D0000
+#if PY_VERSION_HEX >= 0x030D0000
   for (size_t i = 0; i < _Py_MAX_MANAGED_STATIC_BUILTIN_TYPES; i++)
     if (interpreter->types.builtins.initialized[i].type != NULL)
       _PyRuntime.types.managed_static.types[i].interp_count += change;

@@ -1,18 +1,19 @@
 /* worker.c - `Worker`, and the table of functions by which the core's workers run Python calls.
  *
- * Each worker has one thread state for all its life, in the interpreter that opened the pool. It
- * attaches it (takes the GIL, where there is one) for each batch and holds nothing between two.
+ * Each worker has a thread state for all its life, in the interpreter that opened the pool, and one more for
+ * each green thread (fiber.h). It attaches one of them (takes the GIL, where there is one) for each batch and
+ * holds nothing between two.
  */
-#include "bridge.h"
+#include "fiber.h"
+#include "task.h"
+#include "thread_state.h"
 
 #include <stddef.h>
 #include <structmember.h>
 
-/* Initial-exec: it fits into what libc keeps spare for such words. */
-static _Thread_local WorkerObject *current __attribute__((tls_model("initial-exec")));
-
 CallObject *bridge_current_call(void) {
-  return current == NULL ? NULL : current->call;
+  const struct bridge_fiber *fiber = bridge_current_fiber();
+  return fiber == NULL ? NULL : fiber->call;
 }
 
 /* ---- A worker's life ------------------------------------------------------------------------ */
@@ -42,17 +43,9 @@ PyObject *bridge_entrance_new(PyObject *enter) {
   return capsule;
 }
 
-WorkerObject *bridge_worker_new(PyThreadState *thread_state) {
+WorkerObject *bridge_worker_new(void) {
   bridge_state *state = bridge_current_state();
-  if (state == NULL)
-    return NULL;
-  PyTypeObject *type = state->worker_type;
-  WorkerObject *worker = (WorkerObject *)type->tp_alloc(type, 0);
-  if (worker != NULL) {
-    worker->thread_state = thread_state;
-    worker->ident = PyThread_get_thread_ident();
-  }
-  return worker;
+  return state == NULL ? NULL : (WorkerObject *)state->worker_type->tp_alloc(state->worker_type, 0);
 }
 
 int bridge_worker_call_enter(PyObject *enter, WorkerObject *worker, unsigned index) {
@@ -77,36 +70,64 @@ void bridge_worker_leave(PyThreadState *thread_state) {
     PyErr_WriteUnraisable(NULL);
   Py_XDECREF(left);
   Py_XDECREF(module);
-  PyThreadState_Clear(thread_state);
-  PyThreadState_DeleteCurrent();
+  bridge_thread_state_delete(thread_state);
+}
+
+bool bridge_fiber_make_own(struct bridge_fiber *fiber, PyInterpreterState *interpreter) {
+  PyThreadState *hub = bridge_hub_new(interpreter);
+  *fiber = (struct bridge_fiber){
+      .thread_state = bridge_thread_state_new(interpreter),
+      .ident = PyThread_get_thread_ident(),
+  };
+  if (fiber->thread_state == NULL) {
+    bridge_hub_delete(hub);
+    return false;
+  }
+  bridge_note_for_gil_state(fiber->thread_state);
+  PyEval_RestoreThread(fiber->thread_state);
+  fiber->thread_state->thread_id = fiber->ident;
+  fiber->state = bridge_current_state();
+  fiber->worker = bridge_worker_new();
+  if (fiber->worker != NULL)
+    fiber->worker->hub = hub;
+  return true;
+}
+
+void bridge_fiber_end_own(struct bridge_fiber *fiber) {
+  PyThreadState *hub = fiber->worker == NULL ? NULL : fiber->worker->hub;
+  bridge_fiber_set_current(NULL);
+  Py_XDECREF(fiber->worker);
+  bridge_worker_leave(fiber->thread_state);
+  bridge_hub_delete(hub);
 }
 
 static int worker_enter(void *arg, uint32_t index, void **state) {
   struct entrance *entrance = arg;
-  PyThreadState *thread_state = PyThreadState_New(entrance->interpreter);
-  if (thread_state == NULL)
-    return -ENOMEM;
-  PyEval_RestoreThread(thread_state);
-  WorkerObject *worker = bridge_worker_new(thread_state);
-  int result = bridge_worker_call_enter(entrance->enter, worker, index);
-  if (result < 0) {
-    Py_XDECREF(worker);
-    bridge_worker_leave(thread_state);
-    return result;
+  struct bridge_fiber *fiber = PyMem_RawMalloc(sizeof *fiber);
+  int result = -ENOMEM;
+  if (fiber != NULL && bridge_fiber_make_own(fiber, entrance->interpreter)) {
+    result = bridge_worker_call_enter(entrance->enter, fiber->worker, index);
+    if (result < 0)
+      bridge_fiber_end_own(fiber);
+    else
+      bridge_fiber_detach(fiber);
   }
-  PyEval_SaveThread();
-  current = worker;
-  *state = worker;
-  return 0;
+  if (result < 0)
+    PyMem_RawFree(fiber);
+  else
+    *state = fiber;
+  return result;
 }
 
-void bridge_run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call) {
+void bridge_run_call(struct bridge_fiber *fiber, dromon_batch *batch, CallObject *call) {
   dromon_task *task = &call->native.task;
   bridge_waiting_remove(call);
-  bridge_call_run(call, worker, batch);
+  bridge_call_run(call, fiber, batch);
   task->interrupted = call->error != NULL && bridge_call_was_interrupted(call, call->error);
-  if (dromon_task_finish(task) < 0)
+  if (dromon_task_finish(task) < 0) {
+    bridge_waiting_remove(call);
     bridge_call_discard(call); /* abandoned: nobody will ask for the outcome */
+  }
   if (call->port == NULL) {
     bridge_call_report(call);
     dromon_batch_end(batch, task);
@@ -116,35 +137,41 @@ void bridge_run_call(WorkerObject *worker, dromon_batch *batch, CallObject *call
   Py_DECREF(call);
 }
 
+/* Runs a call, or a child of one, if it was not withdrawn, and lets go of it. */
+static void run_task(struct bridge_fiber *fiber, dromon_batch *batch, dromon_task *task) {
+  PyObject *owner = bridge_task_owner(task);
+  if (Py_TYPE(owner) == fiber->state->task_type)
+    bridge_task_run(fiber->state, (TaskObject *)owner, batch);
+  else if (dromon_task_is_withdrawn(task))
+    Py_DECREF(owner); /* the queue's reference */
+  else
+    bridge_run_call(fiber, batch, (CallObject *)owner);
+}
+
 static void worker_run(void *state, dromon_batch *batch) {
-  WorkerObject *worker = state;
-  PyEval_RestoreThread(worker->thread_state);
+  struct bridge_fiber *fiber = state;
+  bridge_fiber_attach(fiber);
   dromon_task *task;
   while ((task = dromon_batch_next(batch)) != NULL) {
-    CallObject *call = bridge_call_of(task);
-    if (dromon_task_is_withdrawn(task))
-      Py_DECREF(call); /* the queue's reference */
-    else
-      bridge_run_call(worker, batch, call);
+    run_task(fiber, batch, task);
     if (bridge_gil_is_wanted())
       break;
   }
-  PyEval_SaveThread();
+  bridge_fiber_detach(fiber);
+  bridge_hub_run(fiber->state, fiber->worker->hub);
 }
 
 static void worker_drop(void *state, dromon_task *task) {
-  PyEval_RestoreThread(((WorkerObject *)state)->thread_state);
+  bridge_fiber_attach(state);
   Py_DECREF(bridge_call_of(task));
-  PyEval_SaveThread();
+  bridge_fiber_detach(state);
 }
 
 static void worker_leave(void *state) {
-  WorkerObject *worker = state;
-  PyThreadState *thread_state = worker->thread_state;
-  PyEval_RestoreThread(thread_state);
-  current = NULL;
-  Py_DECREF(worker);
-  bridge_worker_leave(thread_state);
+  struct bridge_fiber *fiber = state;
+  bridge_fiber_attach(fiber);
+  bridge_fiber_end_own(fiber);
+  PyMem_RawFree(fiber);
 }
 
 const dromon_ops bridge_worker_ops = {
@@ -152,6 +179,8 @@ const dromon_ops bridge_worker_ops = {
     .run = worker_run,
     .drop = worker_drop,
     .leave = worker_leave,
+    .enter_fiber = bridge_enter_fiber,
+    .leave_fiber = bridge_leave_fiber,
 };
 
 /* ---- The monitor ---------------------------------------------------------------------------- */

@@ -17,6 +17,7 @@ from . import _platform
 _platform.check()
 
 from . import from_thread as from_thread  # noqa: E402
+from . import green as green  # noqa: E402
 from . import testing as testing  # noqa: E402
 from . import to_interpreter as to_interpreter  # noqa: E402
 from . import to_thread as to_thread  # noqa: E402
@@ -43,6 +44,7 @@ if _is_main_interpreter():
     from ._pool import open_pool as open_pool
     from ._remote import RemoteError as RemoteError
     from ._stalls import Stall as Stall
+    from ._statistics import GreenStatistics as GreenStatistics
     from ._statistics import Histogram as Histogram
     from ._statistics import PoolStatistics as PoolStatistics
     from ._statistics import WorkerStatistics as WorkerStatistics
@@ -55,8 +57,8 @@ else:
     globals().update(
         _stand_ins(
             __name__,
-            "Executor Explanation Histogram MapResults Pool PoolStatistics Stall WorkerStatistics"
-            " configure_default_pool explain open_pool",
+            "Executor Explanation GreenStatistics Histogram MapResults Pool PoolStatistics Stall"
+            " WorkerStatistics configure_default_pool explain open_pool",
         ),
         __getattr__=_load_late,
     )

@@ -17,7 +17,7 @@ from trio.lowlevel import (
 )
 
 from ._bridge import ABANDON, WAIT
-from ._callables import check_sync
+from ._callables import check_sync, name_of
 from ._chunks import run_chunk
 from ._errors import ClosedPoolError, QueueFull
 from ._from_thread import MESSAGES, serve
@@ -177,6 +177,11 @@ def called_function(
     """Return what a queued call of ``function(*args)`` will call for its user."""
     called: Callable[..., object] = args[0].fn if function is run_chunk else function
     return called
+
+
+def name_of_call(function: Callable[..., object], args: tuple[Any, ...]) -> str:
+    """Return what people call that."""
+    return name_of(called_function(function, args))
 
 
 async def close_pool(

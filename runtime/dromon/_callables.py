@@ -30,6 +30,14 @@ def check_sync(name: str, function: object) -> None:
         raise _asynchronous(name, function)
 
 
+def name_of(function: object) -> str:
+    """What people call a function."""
+    while isinstance(function, partial):
+        function = function.func
+    # What has none is an object that can be called: its repr may be anything, and take its time.
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
 def refuse_coroutine(
     name: str, function: object, coroutine: Coroutine[object, object, object]
 ) -> None:

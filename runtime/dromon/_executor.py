@@ -60,7 +60,8 @@ class Executor(ThreadPoolExecutor):
           has entries, or 4 more than the usable CPUs (see `Pool`) and 32 at most, for a mixture of
           calls that compute and calls that wait.
       thread_name_prefix (str): What the names of the threads begin with, as ``name`` for `Pool`.
-      initializer (Callable[..., object] | None): Called once on each thread before its first call.
+      initializer (Callable[..., object] | None): Called once on each thread, and each
+          further green thread (`dromon.green`), before its first call.
           It cannot use the executor, which waits for it. If it raises, all calls raise
           `concurrent.futures.thread.BrokenThreadPool`.
       initargs (tuple): Its arguments.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import queue
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, TypeVarTuple
 
@@ -13,6 +13,7 @@ import trio
 from outcome import Error, Outcome, Value, acapture, capture
 from trio.lowlevel import (
     Task,
+    TrioToken,
     cancel_shielded_checkpoint,
     current_task,
     disable_ki_protection,
@@ -21,13 +22,20 @@ from trio.lowlevel import (
 )
 
 from . import _trio_threads
-from ._bridge import ABANDON, CANCELLED, ERROR, VALUE, current_call
+from ._bridge import (
+    ABANDON,
+    CANCELLED,
+    ERROR,
+    VALUE,
+    Answer,
+    Cancelled,
+    current_call,
+    root_call,
+)
 from ._callables import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from trio.lowlevel import TrioToken
 
     from . import _bridge
 
@@ -60,13 +68,18 @@ def run(
     Raises:
       trio.RunFinishedError: The trio run is over, or too near its end.
       trio.Cancelled: The task was cancelled meanwhile, and ``afn`` let it pass.
+      dromon.green.Cancelled: The green task was, or a green scope that it has open.
       RuntimeError: This is a thread of a trio run, which would wait for itself; or no call of a
           trio task, and no ``trio_token`` was given.
       TypeError: ``afn`` is not an async function.
       Exception: Whatever ``afn(*args)`` raises.
 
-    **Cancellation**: the function is cancelled with the task that it runs in. The waiting call is
-    not interrupted (``interrupt_on_cancel``) until it has its answer.
+    A child of a call (`dromon.green`) has the function run in a system task, too. The worker has
+    time for others meanwhile.
+
+    **Cancellation**: the function is cancelled with the task that it runs in, and with the green
+    task that waits for it. The waiting call is not interrupted (``interrupt_on_cancel``) until it
+    has its answer.
 
     Example::
 
@@ -74,10 +87,10 @@ def run(
             image = render(path)
             dromon.from_thread.run(channel.send, image)
     """
-    call = current_call()
-    if trio_token is not None or call is None or call.port is None:
+    token = _token(trio_token)
+    if token is None:
         return trio.from_thread.run(afn, *args, trio_token=trio_token)
-    result: RetT = _ask(call, call.port.token, AsyncMessage(afn, args))
+    result: RetT = _ask(trio_token, token, AsyncMessage(afn, args))
     return result
 
 
@@ -104,10 +117,10 @@ def run_sync(
 
         dromon.from_thread.run_sync(event.set)
     """
-    call = current_call()
-    if trio_token is not None or call is None or call.port is None:
+    token = _token(trio_token)
+    if token is None:
         return trio.from_thread.run_sync(fn, *args, trio_token=trio_token)
-    result: RetT = _ask(call, call.port.token, SyncMessage(fn, args))
+    result: RetT = _ask(trio_token, token, SyncMessage(fn, args))
     return result
 
 
@@ -129,7 +142,7 @@ def check_cancelled() -> None:
                 dromon.from_thread.check_cancelled()
                 crunch(row)
     """
-    call = current_call()
+    call = root_call()
     if call is None or call.port is None:
         trio.from_thread.check_cancelled()
     elif call.raise_cancel is not None:
@@ -139,30 +152,43 @@ def check_cancelled() -> None:
 # ---- What a worker asks of a trio task -----------------------------------------------------------
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class AsyncMessage(Generic[RetT]):
     """An async function to run, and where its outcome goes."""
 
     afn: Callable[..., Awaitable[RetT]]
     args: tuple[object, ...]
     context: Context = attrs.field(factory=copy_context)
-    answer: Any = attrs.field(factory=queue.SimpleQueue)  # an Answers
+    answer: Any = attrs.field(factory=Answer)  # or an _Answer
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    begun: bool = False  # it was sent, and there will be an answer
 
-    async def run(self) -> None:
+    async def run_for(self, call: _bridge.Call) -> None:
         """Run it in the task that waits for the call, which protects itself."""
         task = current_task()
         own_context = task.context
-        task.context = self.context.copy()
+        task.context = self.context
         await cancel_shielded_checkpoint()  # trio changes contexts between two steps of a task
-        outcome = await acapture(self._unprotected)
+        with self.scope:  # of which nothing comes out: it is captured
+            outcome = await acapture(self._unprotected)
         task.context = own_context
         await cancel_shielded_checkpoint()
+        if _is_cancellation(outcome) and not self.scope.cancel_called:
+            call.tell_cancelled()
         self.answer.put(outcome)
 
     async def run_in_system_task(self) -> None:
-        self.answer.put(await acapture(self._unprotected))
+        with self.scope:
+            self.answer.put(await acapture(self._unprotected))
+
+    def cancel(self) -> None:
+        """Cancel it, and nothing else of the task that it runs in."""
+        self.scope.cancel()
+        if not self.begun:  # and never will: it was not sent
+            self.answer.put(Value(None))
 
     def start_system_task(self) -> None:
+        self.begun = True
         try:
             spawn_system_task(self.run_in_system_task, name=self.afn, context=self.context)
         except RuntimeError:
@@ -174,20 +200,28 @@ class AsyncMessage(Generic[RetT]):
         return await _coroutine_of(self.afn, self.args)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class SyncMessage(Generic[RetT]):
     """A sync function to run, and where its outcome goes."""
 
     fn: Callable[..., RetT]
     args: tuple[object, ...]
     context: Context = attrs.field(factory=copy_context)
-    answer: Any = attrs.field(factory=queue.SimpleQueue)  # an Answers
+    answer: Any = attrs.field(factory=Answer)  # or an _Answer
+    begun: bool = False  # it was sent, and there will be an answer
 
     def run_sync(self) -> None:
         """Run it in whatever task it is."""
         self.answer.put(capture(self._unprotected))
 
-    start_system_task = run_sync
+    def start_system_task(self) -> None:
+        self.begun = True
+        self.run_sync()
+
+    def cancel(self) -> None:
+        """It does not wait, so it has an answer, unless it was never sent."""
+        if not self.begun:
+            self.answer.put(Value(None))
 
     @disable_ki_protection
     def _unprotected(self) -> RetT:
@@ -220,22 +254,68 @@ async def serve(call: _bridge.Call, message: Any) -> None:
     """Do what a call asks of the task that waits for it."""
     if call.on_abort == ABANDON:  # of an isolated worker; others do not get here
         message.start_system_task()
-    elif hasattr(message, "run"):
+    elif isinstance(message, AsyncMessage):
+        if _has_room(_ROOM):
+            await message.run_for(call)
+        else:
+            message.answer.put(Error(RecursionError("calls back into trio are nested too deeply")))
+    elif hasattr(message, "run"):  # trio's
         await message.run()
     else:
         message.run_sync()
     call.leave()
 
 
-def _ask(call: _bridge.Call, token: TrioToken, message: Any) -> Any:
-    """Have a message served, and wait for the answer, on the worker that runs the call."""
-    if trio.lowlevel.in_trio_task():
-        raise RuntimeError("this is a blocking function; call it from a thread")
-    if isinstance(call.waiter, Task) and call.visit():
-        token.run_sync_soon(_deliver, call, message)
-    else:
+_ROOM: Final = 40
+"""More frames than there are of ours, from one call back into trio to the next one inside."""
+
+
+def _has_room(frames: int) -> bool:
+    """Whether functions can be nested further. Else no frame of ours could see to its duties."""
+    try:
+        return frames == 0 or _has_room(frames - 1)
+    except RecursionError:
+        return False
+
+
+def _token(trio_token: TrioToken | None) -> TrioToken | None:
+    """The run to ask, for what runs on a worker; None: that is for trio to say."""
+    call = root_call()
+    if call is None or trio.lowlevel.in_trio_run():
+        return None
+    if trio_token is not None:
+        return trio_token if isinstance(trio_token, TrioToken) else None
+    return None if call.port is None else call.port.token
+
+
+def _ask(trio_token: TrioToken | None, token: TrioToken, message: Any) -> Any:
+    """Have a message served, and wait for the answer: the green thread parks meanwhile.
+
+    By the task that waits for the call, if this is the call itself and that task does. What a child
+    of the call asks is served by a system task, since its parent may ask, too.
+    """
+    if trio_token is not None:
         token.run_sync_soon(message.start_system_task)
-    return message.answer.get().unwrap()
+        return message.answer.get(True).unwrap()  # no cancellation applies
+    call = current_call()
+    try:
+        if call is not None and isinstance(call.waiter, Task) and call.visit():
+            token.run_sync_soon(_deliver, call, message)
+        else:
+            token.run_sync_soon(message.start_system_task)
+        outcome = message.answer.get(False)
+    except Cancelled:
+        with suppress(trio.RunFinishedError):  # then there is an answer
+            token.run_sync_soon(message.cancel)
+        outcome = message.answer.get(True)
+        if isinstance(outcome, Error) and not _is_cancellation(outcome):
+            outcome.unwrap()  # it has failed on its way out
+        raise
+    return outcome.unwrap()
+
+
+def _is_cancellation(outcome: Outcome[Any]) -> bool:
+    return isinstance(outcome, Error) and isinstance(outcome.error, trio.Cancelled)
 
 
 # ---- What a call in another interpreter asks -----------------------------------------------------
@@ -279,7 +359,8 @@ def _raise(error: BaseException) -> NoReturn:
 # ---- Calls of this interpreter -------------------------------------------------------------------
 
 
-def _deliver(call: _bridge.Call, message: object) -> None:
+def _deliver(call: _bridge.Call, message: Any) -> None:
+    message.begun = True
     task = call.waiter
     assert isinstance(task, Task)  # it is not abandoned while the call visits
     reschedule(task, Value(message))

@@ -22,3 +22,21 @@ class PoolFuture(_bridge.FutureState, Future[Any]):
 
     def running(self) -> bool:
         return self.begun or super().running()
+
+    def result(self, timeout: float | None = None) -> Any:
+        if _bridge.root_call() is None:
+            return super().result(timeout)
+        self._park_until_done(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if _bridge.root_call() is None:
+            return super().exception(timeout)
+        self._park_until_done(timeout)
+        return super().exception(0)
+
+    def _park_until_done(self, timeout: float | None) -> None:
+        """Wait on a worker, which runs others meanwhile: perhaps what is waited for."""
+        done = _bridge.Event()
+        self.add_done_callback(lambda _: done.set())
+        done.wait(timeout)

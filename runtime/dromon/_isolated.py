@@ -37,7 +37,9 @@ def enter(settings: dict[str, Any], name: str) -> tuple[ContextVar[Any], ...]:
         # Lines of several interpreters shall not be mixed, nor come when all is over.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
-    threading.current_thread().name = name
+    thread = threading.current_thread()  # perhaps that of an earlier worker, with the same ident
+    thread.name = name
+    thread._set_native_id()  # type: ignore[attr-defined]
     use_mask(settings["signal_mask"])
     add_worker()
     if not _own_modules:

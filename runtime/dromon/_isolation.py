@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import threading
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _bridge, _pickling
@@ -114,18 +115,34 @@ def _warning_filters() -> list[Any]:
 
 _delivery: _bridge.Port | None = None
 _delivery_lock = threading.Lock()
+_deliverer: threading.Thread | None = None
+_waiting_for_delivery: deque[threading.Event] = deque()
 
 
 def delivery_port() -> _bridge.Port:
     """Where isolated workers leave calls that have a future: they cannot touch it themselves."""
-    global _delivery
+    global _delivery, _deliverer
     with _delivery_lock:
         if _delivery is None:
             _delivery = _bridge.Port(None, None, None)
-            threading.Thread(
+            _deliverer = threading.Thread(
                 target=_deliver, args=(_delivery,), name="dromon-delivery", daemon=True
-            ).start()
+            )
+            _deliverer.start()
         return _delivery
+
+
+def await_delivery() -> None:
+    """Wait until the futures of all calls that have ended have their outcomes.
+
+    Not in a callback of such a future, which would wait for itself.
+    """
+    if threading.current_thread() is _deliverer:
+        return
+    delivered = threading.Event()
+    _waiting_for_delivery.append(delivered)
+    delivery_port().post(int)  # wakes it
+    delivered.wait()
 
 
 def _deliver(port: _bridge.Port) -> None:
@@ -133,8 +150,17 @@ def _deliver(port: _bridge.Port) -> None:
     poll.register(port.fileno(), select.POLLIN)
     while True:
         poll.poll()
-        while port.fulfil(_DELIVER_AT_MOST) == _DELIVER_AT_MOST:
-            pass
+        _deliver_all(port)
+        while _waiting_for_delivery:  # what wakes for them may have been among it
+            waiting = len(_waiting_for_delivery)
+            _deliver_all(port)
+            for _ in range(waiting):
+                _waiting_for_delivery.popleft().set()
+
+
+def _deliver_all(port: _bridge.Port) -> None:
+    while port.fulfil(_DELIVER_AT_MOST) == _DELIVER_AT_MOST:
+        pass
 
 
 # ---- The end of the process, and forks -----------------------------------------------------------
@@ -144,6 +170,7 @@ def _forget_parent() -> None:
     global _delivery, _delivery_lock
     _delivery = None
     _delivery_lock = threading.Lock()
+    _waiting_for_delivery.clear()
     _bridge.forget_isolates()
 
 

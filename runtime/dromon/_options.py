@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, SupportsFloat, SupportsIn
 
 import attrs
 
-from . import _saturation
+from . import _saturation, _stuck
 from ._arguments import ArgumentsOf
 from ._callables import check_sync
 from ._cpus import usable_cpus
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WORKERS_VARIABLE: Final = "DROMON_WORKERS"
 SPAWN_VARIABLE: Final = "DROMON_SPAWN"
+DEBUG_VARIABLE: Final = "DROMON_DEBUG"
 
 QUEUE_CAPACITY_MAX: Final = 1 << 20
 SIZE_MAX: Final = 1 << 40  # bytes of a stack or a guard; the address space ends soon after
@@ -161,6 +162,11 @@ def environment_workers() -> int | None:
         ) from None
 
 
+def is_debugging() -> bool:
+    """Whether the environment wants to be told of workers that are stuck."""
+    return os.environ.get(DEBUG_VARIABLE) == "1"
+
+
 def _check_range(name: str, value: int, least: int, most: int, allowed: str = "an integer") -> int:
     try:
         number = operator.index(value)
@@ -276,12 +282,16 @@ def _hint(code: int) -> str | None:
     return None
 
 
+_ON_STALL: Final = "void (*)(void *, uint32_t, uint64_t, uint64_t)"
+
+
 def open_core(
     options: PoolOptions,
     workers: int,
     worker_table: tuple[int, int, object],
     stall_hook: tuple[int, int] | None,
     saturation_hook: tuple[int, int] | None,
+    stuck_hook: tuple[int, int] | None,
 ) -> Any:
     """Start so many workers, and return the core pool that they belong to, as a counted pointer.
 
@@ -306,8 +316,12 @@ def open_core(
     if options.stall_after is not None:
         config.stall_ns = int(options.stall_after * 1e9)
     if stall_hook is not None:
-        config.on_stall = ffi.cast("void (*)(void *, uint32_t, uint64_t, uint64_t)", stall_hook[0])
+        config.on_stall = ffi.cast(_ON_STALL, stall_hook[0])
         config.on_stall_arg = ffi.cast("void *", stall_hook[1])
+    if stuck_hook is not None:
+        config.stuck_ns = int(_stuck.STUCK_AFTER * 1e9)
+        config.on_stuck = ffi.cast(_ON_STALL, stuck_hook[0])
+        config.on_stuck_arg = ffi.cast("void *", stuck_hook[1])
     if saturation_hook is not None:
         config.saturated_ns = int(_saturation.SATURATED_AFTER * 1e9)
         config.on_saturated = ffi.cast(

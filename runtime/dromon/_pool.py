@@ -19,15 +19,22 @@ from ._bridge import BLOCK, REFUSE
 from ._children import remember_mask
 from ._cpus import usable_cpus
 from ._errors import ClosedPoolError, SpawnError
-from ._isolation import choose_isolation, delivery_port, isolated_table
+from ._isolation import await_delivery, choose_isolation, delivery_port, isolated_table
 from ._map import Order
 from ._native import ffi, lib
 from ._open_map import map_all, open_map
-from ._options import PoolOptions, environment_workers, open_core, takes_options
+from ._options import (
+    PoolOptions,
+    environment_workers,
+    is_debugging,
+    open_core,
+    takes_options,
+)
 from ._port import current_port
 from ._saturation import SaturationHook
 from ._stalls import StallHook
 from ._statistics import PoolStatistics, read_statistics
+from ._stuck import StuckHook
 from ._worker import Entry
 
 if TYPE_CHECKING:
@@ -66,9 +73,10 @@ class Pool:
       stack_size (int | None): Bytes of each worker's stack, at least 262,144; rounded up to whole
           pages. Only what is used takes memory. By default 8 MiB.
       guard_size (int | None): Bytes without access below each stack. By default 64 KiB.
-      initializer (Callable[[], object] | None): Called once on each worker before its first call.
-          What it sets of context variables the calls do not see, which run in the contexts of
-          their submitters; thread-locals they do.
+      initializer (Callable[[], object] | None): Called once on each worker before its first call,
+          and once on each further green thread (`dromon.green`), but in an isolated worker once
+          only. What it sets of context variables the calls do not see, which run in the contexts
+          of their submitters; thread-locals they do, but in an isolated worker.
       affinity (Iterable[int | Iterable[int]] | None): For each worker the CPU, or the set of CPUs,
           that it may run on. By default those of the thread that opens the pool.
       nice (int): Added to the nice value of each worker: with 5, say, the event loop gets the CPU
@@ -134,6 +142,7 @@ class Pool:
     _table: object  # kept alive for workers that are still to enter
     _on_stall: StallHook | None  # kept alive for the monitor
     _on_saturated: SaturationHook | None  # this, too
+    _on_stuck: StuckHook | None  # and this
 
     @takes_options
     def __init__(self, options: PoolOptions) -> None:
@@ -161,9 +170,12 @@ class Pool:
         if options.warns_of_saturation:
             self._on_saturated = SaturationHook(options.name, self._workers)
             saturation_hook = _bridge.saturation_hook(self._on_saturated)
-        is_isolated = options.isolation == "interpreter"
-        entry = Entry(options.name, None if is_isolated else options.initializer)
-        table = isolated_table(entry, options) if is_isolated else _bridge.worker_table(entry)
+        self._on_stuck = stuck_hook = None
+        if is_debugging():
+            self._on_stuck = StuckHook(options.name)
+            stuck_hook = _bridge.stall_hook(self._on_stuck)
+        entry = Entry(options.name, None if self._is_isolated else options.initializer)
+        table = isolated_table(entry, options) if self._is_isolated else _bridge.worker_table(entry)
         error: BaseException | None = None
         try:
             self._core = open_core(
@@ -172,6 +184,7 @@ class Pool:
                 table,
                 hook,
                 saturation_hook,
+                stuck_hook,
             )
         except SpawnError:
             error = entry.take_error()
@@ -184,8 +197,10 @@ class Pool:
                 del error  # whose traceback leads to this frame
         if self._on_stall is not None:
             self._on_stall.core = self._core
+        if self._on_stuck is not None:
+            self._on_stuck.core = self._core
         address = int(ffi.cast("uintptr_t", self._core))
-        if is_isolated:
+        if self._is_isolated:
             self._bridge = _bridge.Pool(address, delivery_port(), options.context_vars)
         else:
             self._bridge = _bridge.Pool(address)
@@ -213,9 +228,8 @@ class Pool:
         if self._joined or is_finalizing():  # when this module has no names any more
             return
         self._end()
-        _dropped_pools.append(
-            _DroppedPool(self._core, self._ended, (self._table, self._on_stall, self._on_saturated))
-        )
+        needed = (self._table, self._on_stall, self._on_saturated, self._on_stuck)
+        _dropped_pools.append(_DroppedPool(self._core, self._ended, needed))
         warnings.warn(
             f"unclosed dromon pool {self._options.name!r}",
             ResourceWarning,
@@ -276,9 +290,11 @@ class Pool:
 
         **Cancellation**: a call that no worker has started yet is withdrawn at once and never runs.
         A running one is waited for and its outcome kept; the cancellation then comes at the task's
-        next checkpoint. With ``abandon_on_cancel`` this function raises `trio.Cancelled` at once
-        instead, while the call goes on in the background, and its outcome is discarded. If the run
-        ends before the call, the limiter is never released.
+        next checkpoint. Inside the call `dromon.green.Cancelled` is raised where it waits by
+        `dromon.green`, now or later. With ``abandon_on_cancel`` this function raises
+        `trio.Cancelled` at once instead, while the call goes on in the background, and its outcome
+        is discarded; where it waits by `dromon.green` it is cancelled when the pool is closed. If
+        the run ends before the call, the limiter is never released.
 
         **Interrupts**: with ``interrupt_on_cancel``, `Interrupted` is raised inside the call, at
         whatever point its Python code is. It unwinds, and its ``finally`` blocks run; when it has
@@ -600,6 +616,9 @@ class Pool:
     def close(self) -> None:
         """Refuse later calls, wait until all accepted ones have ended, and end the threads.
 
+        Calls that wait by `dromon.green` are waited for as others are. Those that were abandoned
+        get `~dromon.green.Cancelled` there.
+
         A pool that is closed already is left as it is; one that is being closed is waited for.
         Ctrl-C in the main thread ends the wait; the pool then remains closed to new calls.
 
@@ -624,6 +643,12 @@ class Pool:
         self._end()
         self._ended.wait()
         self._join()
+        if self._is_isolated:
+            await_delivery()
+
+    @property
+    def _is_isolated(self) -> bool:
+        return self._options.isolation == "interpreter"
 
     def _end(self) -> None:
         """Refuse later calls, and let the threads end when all accepted ones have ended."""
@@ -642,6 +667,9 @@ class Pool:
             return
         if await _call.close_pool(self._bridge, self._ended.set):
             self._join()
+            if self._is_isolated:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(await_delivery)
         else:  # another thread was first, and waits
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self.close)
@@ -687,7 +715,8 @@ def open_pool(options: PoolOptions) -> AbstractAsyncContextManager[Pool]:
     """Open a pool of workers for an ``async with`` block in a trio task.
 
     Leaving the block refuses later calls, waits (whether cancelled or not) for the calls that were
-    accepted, abandoned ones included, and ends the threads.
+    accepted, abandoned ones included, and ends the threads. Abandoned calls that wait by
+    `dromon.green` get `~dromon.green.Cancelled` there.
 
     The arguments are those of `Pool`, which describes them, and so are the errors. ``on_stall`` is
     called in the current trio run.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from collections import Counter
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ._call import called_function
+from ._call import name_of_call
 from ._worker import forget_thread
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ SATURATED_AFTER = 1.0
 NAMED_AT_MOST: Final = 10
 
 WHAT_TO_DO: Final = (
-    "If a call waits for another one of its own pool, give that one a second pool: else they may"
-    " wait for each other for ever. If there is just too much to do, open the pool with more"
+    "If a call blocks its worker until another call of the same pool has ended, they may wait for"
+    " each other for ever: let it wait by dromon.green, which gives the worker back, or give the"
+    " other one a second pool. If there is just too much to do, open the pool with more"
     " workers, or submit less at once (limiter=trio.CapacityLimiter(...)). With stall_after=... a"
     " pool tells where its calls spend their time. This is said once for each pool."
 )
@@ -76,7 +76,7 @@ def warn_saturated(
 
 
 def _describe(calls: list[tuple[Callable[..., object], tuple[object, ...]]], total: int) -> str:
-    counts = Counter(_name(called_function(*call)) for call in calls)
+    counts = Counter(name_of_call(*call) for call in calls)
     named = dict(islice(counts.items(), NAMED_AT_MOST))
     names = [name if count == 1 else f"{name} ({count} times)" for name, count in named.items()]
     rest = total - sum(named.values())
@@ -85,10 +85,3 @@ def _describe(calls: list[tuple[Callable[..., object], tuple[object, ...]]], tot
         return text
     more = f" and {rest} more" if rest else ""
     return f"{text}, oldest first: {', '.join(names)}{more}"
-
-
-def _name(function: Callable[..., object]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    # What has none is an object that can be called: its repr may be anything, and take its time.
-    return str(getattr(function, "__qualname__", type(function).__qualname__))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import traceback
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ._native import lib
+from ._stacks import stack_of_thread
 from ._statistics import read_worker
 from ._worker import forget_thread
 
@@ -77,7 +77,7 @@ def note_stall(
 
     Without one, do the rest here.
     """
-    stack = _stack_of(tid)
+    stack = stack_of_thread(tid)
     # Asked afterwards: if it is the same call still, it was while its stack was looked at.
     ended = not goes_on()
     stall = Stall(name, tid, seconds, ended, traceback.StackSummary() if ended else stack)
@@ -88,17 +88,6 @@ def note_stall(
         _report(stall, on_stall)
     finally:
         forget_thread()  # to whoever asked, as logging does, it seemed a thread like another
-
-
-def _stack_of(tid: int) -> traceback.StackSummary:
-    idents = [thread.ident for thread in threading.enumerate() if thread.native_id == tid]
-    frame = sys._current_frames().get(idents[0] or 0) if idents else None
-    if frame is None:
-        return traceback.StackSummary()
-    # Lines are looked up when they are printed, in another thread: that reads files.
-    stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
-    stack.reverse()
-    return stack
 
 
 def _report(stall: Stall, on_stall: Callable[[Stall], object] | None) -> None:

@@ -109,6 +109,29 @@ class Histogram:
 
 
 @attrs.frozen
+class GreenStatistics:
+    """What the green threads of a pool come to, see `dromon.green`.
+
+    Attributes:
+      parked (int): Those that wait, or could go on and have not had their turn.
+      stacks (int): Stacks that are kept for them: a parked one has one, but for the first of each
+          worker, which is on the worker's own; and some are kept for the next ones.
+      stack_space (int): Bytes of address space that these stacks, and those of which there is no
+          use at the moment, are reserved in. What was never used of it takes no memory.
+      parks (int): How often one has parked.
+      switches (int): How often a worker went from one stack to another.
+      blocks (int): How often one had to wait with its OS thread, since it could not park.
+    """
+
+    parked: int
+    stacks: int
+    stack_space: int
+    parks: int
+    switches: int
+    blocks: int
+
+
+@attrs.frozen
 class PoolStatistics:
     """A snapshot of a pool. Each number is exact for some moment, not all for the same one.
 
@@ -129,7 +152,12 @@ class PoolStatistics:
       parks (int): How often a worker went to sleep.
       wakes (int): How often one was woken by a system call.
       queue_wait (Histogram): How long the calls that have begun had waited since their submission.
-      run_time (Histogram): How long the calls that have ended had run.
+      run_time (Histogram): How long the calls that have ended had run, the time that they were
+          parked included.
+      green (GreenStatistics): Its green threads.
+
+    Green threads that were spawned count as calls; those that ran in the place of the wait for them
+    do not.
 
     Example::
 
@@ -156,6 +184,7 @@ class PoolStatistics:
     wakes: int
     queue_wait: Histogram
     run_time: Histogram
+    green: GreenStatistics
 
 
 def read_statistics(core: Any, workers: int, pool_name: str) -> PoolStatistics:
@@ -179,6 +208,14 @@ def read_statistics(core: Any, workers: int, pool_name: str) -> PoolStatistics:
         wakes=numbers.wakes,
         queue_wait=Histogram(tuple(numbers.queue_wait)),
         run_time=Histogram(tuple(numbers.run_time)),
+        green=GreenStatistics(
+            parked=numbers.fibers_parked,
+            stacks=numbers.fibers,
+            stack_space=numbers.fiber_bytes,
+            parks=numbers.fiber_parks,
+            switches=numbers.fiber_switches,
+            blocks=numbers.fiber_blocks,
+        ),
     )
 
 

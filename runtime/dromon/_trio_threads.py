@@ -3,7 +3,7 @@
 The only module that touches private parts of trio. What `trio.from_thread` knows of the thread that
 calls it is in a thread-local object, which trio fills for its own threads: the token of the run,
 how the call may be cancelled, how it was, and the task that waits for it. It is filled here once
-for each worker, with objects that look at the call that the worker runs at that moment.
+for each green thread, with objects that look at the call that their worker runs at that moment.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import trio
 from trio.lowlevel import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from . import _bridge
+
+    Facts = Mapping[str, object]
 
 _FIELDS: Final = {"token", "abandon_on_cancel", "cancel_register", "task_register"}
 
@@ -48,8 +50,8 @@ def _find_parts() -> tuple[Any, tuple[type, ...]]:
 _data, MESSAGES = _find_parts()
 
 
-def adopt_thread(worker: _bridge.Worker) -> None:
-    """Let `trio.from_thread` work in the calling thread, which is that of a worker."""
+def facts_of(worker: _bridge.Worker) -> Facts:
+    """What `trio.from_thread` is to know in the thread of a worker; and a warning, if it cannot."""
     if _data is None:
         warnings.warn(
             f"trio.from_thread does not work on dromon's workers with trio {trio.__version__},"
@@ -57,11 +59,19 @@ def adopt_thread(worker: _bridge.Worker) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
-        return
-    _data.token = _Token(worker)
-    _data.abandon_on_cancel = _AbandonOnCancel(worker)
-    _data.cancel_register = _CancelRegister(worker)
-    _data.task_register = _TaskRegister(worker)
+        return {}
+    return {
+        "token": _Token(worker),
+        "abandon_on_cancel": _AbandonOnCancel(worker),
+        "cancel_register": _CancelRegister(worker),
+        "task_register": _TaskRegister(worker),
+    }
+
+
+def adopt_thread(facts: Facts) -> None:
+    """Let `trio.from_thread` work in the calling thread, or green thread, of a worker."""
+    if facts:
+        vars(_data).update(facts)
 
 
 class _OfWorker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from functools import cached_property
 from inspect import iscoroutine
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,36 @@ class WorkerThread(threading._DummyThread):
     that unless somebody asks.
     """
 
-    def __init__(self, worker: _bridge.Worker, name: str) -> None:
+    def __init__(
+        self, worker: _bridge.Worker, name: str, initializer: Callable[[], object] | None = None
+    ) -> None:
         self._worker = worker
+        self.worker_name = name
+        self._initializer = initializer
         super().__init__()
         self._name = name
+
+    def begin_green_thread(self) -> None:
+        """Do for a new green thread of the worker what was done for the worker.
+
+        To Python it is a thread of its own: with thread-locals that are its own, and trace hooks.
+        """
+        self.begin()
+        if self._initializer is not None:
+            self._initializer()
+
+    def begin(self) -> None:
+        """Do for this thread, or for a green one on it, what others find in thread-locals."""
+        _trio_threads.adopt_thread(self._facts)
+        # As threading.Thread does: coverage and debuggers set these. They may raise at once.
+        if (trace := threading.gettrace()) is not None:
+            sys.settrace(trace)
+        if (profile := threading.getprofile()) is not None:
+            sys.setprofile(profile)
+
+    @cached_property
+    def _facts(self) -> _trio_threads.Facts:
+        return _trio_threads.facts_of(self._worker)
 
     @property
     def name(self) -> str:
@@ -63,7 +90,7 @@ class Entry:
     def __call__(self, worker: _bridge.Worker, index: int) -> bool:
         """Enter, and return whether the initializer had nothing against it."""
         name = worker_name(self._pool_name, index)
-        enter(worker, name)
+        enter(worker, name, self._initializer)
         if self._initializer is None:
             return True
         try:
@@ -87,16 +114,20 @@ class Entry:
         return errors[min(errors)] if errors else None
 
 
-def enter(worker: _bridge.Worker, name: str) -> None:
+def enter(
+    worker: _bridge.Worker, name: str, initializer: Callable[[], object] | None = None
+) -> None:
     """Make this thread, in which `worker` lives, at home in Python."""
-    WorkerThread(worker, name)
+    thread = WorkerThread(worker, name, initializer)
     add_worker()
-    _trio_threads.adopt_thread(worker)
-    # As threading.Thread does: coverage and debuggers set these. They may raise at once.
-    if (trace := threading.gettrace()) is not None:
-        sys.settrace(trace)
-    if (profile := threading.getprofile()) is not None:
-        sys.setprofile(profile)
+    thread.begin()
+
+
+def begin_green_thread() -> None:
+    """Begin one, on the thread of its worker; called by the bridge."""
+    thread = threading.current_thread()
+    assert isinstance(thread, WorkerThread)
+    thread.begin_green_thread()
 
 
 def clear_frames(error: BaseException | None) -> None:
