@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import trio
 from child import check_child
+from free_threading import frees_at_once
 
 import dromon
 from dromon._futures import PoolFuture
@@ -172,6 +173,7 @@ def test_an_exception_that_is_false_is_an_exception(
     assert isinstance(future.exception(), FalseError)
 
 
+@frees_at_once
 def test_a_failed_call_leaves_no_cycle(executor: futures.Executor) -> None:
     def fail(thing: Thing) -> None:
         raise LookupError
@@ -515,6 +517,7 @@ def test_map_cancels_the_rest_when_its_iterator_is_closed(make: Make, chunksize:
     assert len(ran) <= 20
 
 
+@frees_at_once
 def test_map_lets_go_of_results_that_were_taken(executor: futures.Executor) -> None:
     watched: list[weakref.ref[Thing]] = []
     for thing in executor.map(lambda _: Thing(), range(3)):
@@ -523,6 +526,7 @@ def test_map_lets_go_of_results_that_were_taken(executor: futures.Executor) -> N
         until(lambda: watched[-1]() is None)
 
 
+@frees_at_once
 def test_map_lets_go_of_results_of_a_chunk_that_were_taken() -> None:
     watched: list[weakref.ref[Thing]] = []
     with dromon.Executor(1) as executor:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from child import check_child, run_child
+
+CYCLES = int(os.environ.get("DROMON_CYCLES", "3"))  # of processes that end
 
 BUSY_IN_C = "time.sleep(1000)"
 BUSY_IN_PYTHON = "exec('while True: pass')"
@@ -74,7 +78,7 @@ def test_the_process_ends_with_a_call_running_in_a_run_of_a_daemon_thread() -> N
 
 def test_work_that_ends_while_the_interpreter_goes_down_does_no_harm() -> None:
     """A worker that wants the interpreter back then is held or ended by CPython itself."""
-    for _ in range(10):
+    for _ in range(CYCLES):
         check_child(
             """
             import threading, trio, dromon
@@ -165,7 +169,7 @@ def test_the_process_ends_at_once_with_workers_of_all_sorts(end: str, another_th
         {last_line}
     """
     expected = "7\n" if another_thread and end != "os._exit" else ""
-    for _ in range(10):
+    for _ in range(CYCLES):
         result = run_child(script, env={"DROMON_WORKERS": "1"})
         assert (result.returncode, result.stdout) == (status, expected), result.stderr
         assert error in result.stderr

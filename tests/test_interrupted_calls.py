@@ -739,7 +739,8 @@ async def test_an_abandoned_call_can_still_call_into_trio(
         task.cancel()
         await task.result()
     stubborn.end.set()
-    await pool.run_sync(int)
+    while not pool.statistics().abandoned:
+        await trio.sleep(0.001)
     assert answers == [(1, 2)]
 
 
@@ -997,3 +998,33 @@ async def test_an_interrupted_call_keeps_nothing_of_what_its_frames_held(
     assert isinstance(cause, dromon.Interrupted)
     assert things[0]() is None
     assert "hold" in "".join(traceback.format_exception(cause))
+
+
+def test_traced_code_goes_on_after_a_call_whose_interrupt_was_not_raised() -> None:
+    # On Python 3.11 it would look for that exception for ever.
+    check_child(
+        """
+        import sys
+        import dromon
+        import trio
+        from dromon import green
+
+        def traced():
+            return "traced"
+
+        async def main():
+            with trio.move_on_after(0):
+                await dromon.to_thread.run_sync(int)
+            with trio.CancelScope() as scope:
+                def wait():
+                    dromon.from_thread.run_sync(scope.cancel)
+                    green.sleep(60)
+                await dromon.to_thread.run_sync(wait)
+            sys.settrace(lambda *_: None)
+            print(traced())
+            sys.settrace(None)
+
+        trio.run(main)
+        """,
+        "traced",
+    )

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import dromon
 
 pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason=WHY_NOT)
 
-CYCLES = int(os.environ.get("DROMON_CYCLES", "100"))  # of opening and closing a pool
+CYCLES = int(os.environ.get("DROMON_CYCLES", "40"))  # of opening and closing a pool
 
 
 # ---- Initializers --------------------------------------------------------------------------------
@@ -229,6 +230,24 @@ def test_calls_that_were_accepted_run_before_the_pool_is_closed() -> None:
     with dromon.Pool(1, isolation="interpreter") as pool:
         futures = [pool.submit(count) for _ in range(50)]
     assert [future.result(timeout=0) for future in futures] == list(range(1, 51))
+
+
+async def test_futures_have_their_outcomes_when_open_pool_is_left() -> None:
+    async with dromon.open_pool(1, isolation="interpreter") as pool:
+        futures = [pool.submit(count) for _ in range(50)]
+    assert [future.result(timeout=0) for future in futures] == list(range(1, 51))
+
+
+def test_the_callback_of_a_future_can_close_the_pool() -> None:
+    pool = dromon.Pool(1, isolation="interpreter")
+    closed = threading.Event()
+
+    def close(_: object) -> None:
+        pool.close()
+        closed.set()
+
+    pool.submit(count).add_done_callback(close)
+    assert closed.wait(timeout=60)
 
 
 def test_a_pool_that_is_closed_at_once_leaves_nothing() -> None:

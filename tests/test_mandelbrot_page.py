@@ -61,6 +61,8 @@ class Page:
 
     def __init__(self, browser: Chrome, url: str) -> None:
         self.browser = browser
+        browser.get("about:blank")  # where no earlier page asks a server that has ended
+        browser.get_log("browser")
         browser.get(url)
 
     def evaluate(self, expression: str) -> Any:
@@ -174,9 +176,10 @@ async def test_tiles_that_go_out_of_sight_before_they_are_rendered_are_withdrawn
             await in_thread(page.wait_until, lambda: pool.statistics().queued > 1)
             before = await in_thread(page.evaluate, "[...tiles.keys()]")
             await in_thread(partial(page.turn_wheel, 0, 0, by=-2000))
-            await in_thread(page.wait_until, lambda: page.evaluate("view.zoom > 5"))
-            after = await in_thread(page.evaluate, "[...tiles.keys()]")
-            assert not set(before) & set(after)
+            # With the frame after the last turn, which a busy machine draws late.
+            await in_thread(
+                page.wait_until, lambda: not {*before} & {*page.evaluate("[...tiles.keys()]")}
+            )
         await in_thread(page.wait_until_drawn)
         assert await in_thread(page.fully_drawn)
         assert await in_thread(page.errors) == []

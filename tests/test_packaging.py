@@ -203,6 +203,15 @@ def test_the_version_is_the_one_that_is_installed() -> None:
     assert dromon.__version__ == importlib.metadata.version("dromon")
 
 
+def test_the_python_that_cannot_have_green_threads_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+    with pytest.raises(ImportError, match=r"CPython 3\.14\.0.*3\.14\.1"):
+        _platform.check()
+    assert "!=3.14.0" in importlib.metadata.metadata("dromon")["Requires-Python"]
+
+
 @pytest.mark.parametrize(
     ("system", "machine"), [("darwin", "arm64"), ("win32", "AMD64"), ("linux", "riscv64")]
 )

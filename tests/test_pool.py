@@ -236,7 +236,9 @@ async def test_statistics_are_frozen() -> None:
         statistics.parked = 0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("cls", [dromon.PoolStatistics, dromon.WorkerStatistics])
+@pytest.mark.parametrize(
+    "cls", [dromon.PoolStatistics, dromon.WorkerStatistics, dromon.GreenStatistics]
+)
 def test_each_field_of_the_statistics_is_documented(cls: type[attrs.AttrsInstance]) -> None:
     for field in attrs.fields(cls):
         assert f"\n  {field.name} (" in inspect.cleandoc(cls.__doc__ or "")

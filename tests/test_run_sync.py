@@ -15,6 +15,7 @@ import pytest
 import sniffio
 import trio
 import trio.testing
+from free_threading import frees_at_once
 
 import dromon
 from dromon import _bridge, _call, _port
@@ -135,6 +136,7 @@ async def test_arguments_are_released_before_the_result_arrives(run_sync: RunSyn
         gc.enable()
 
 
+@frees_at_once
 async def test_an_idle_worker_keeps_neither_function_nor_result_nor_exception(
     run_sync: RunSync,
 ) -> None:

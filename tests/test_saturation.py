@@ -202,7 +202,8 @@ def test_without_tests_in_the_way_it_comes_after_a_second_on_stderr() -> None:
                 warned.set()
         logging.lastResort = Handler()
         trio.run(main)
-        """
+        """,
+        may_be_saturated=False,
     )
     assert (result.returncode, result.stdout) == (3, "")
     expected = "the pool 'dromon' has been saturated for 1.0 s: its only worker is busy"

@@ -18,6 +18,7 @@ import sniffio
 import trio
 import trio.testing
 from child import check_child
+from free_threading import frees_at_once
 
 import dromon
 from dromon import _bridge
@@ -99,6 +100,7 @@ async def test_what_a_submitted_call_raises_comes_out_of_its_future(
     assert await outcome_of(pool.submit(int)) == 0  # the worker lives on
 
 
+@frees_at_once
 async def test_a_failed_call_leaves_no_cycle(pool: dromon.Pool) -> None:
     def fail(thing: Thing) -> None:
         raise LookupError
@@ -438,12 +440,16 @@ async def test_a_worker_of_another_pool_is_a_submitter_like_any_other() -> None:
             await other.run_sync(pool.submit_nowait, int)
 
 
-async def test_a_call_that_waits_for_one_it_submitted_has_it_run_by_the_other_worker() -> None:
-    def submit_and_wait() -> tuple[int, int]:
-        return threading.get_native_id(), pool.submit(threading.get_native_id).result()
+async def test_what_a_call_that_blocks_its_worker_has_submitted_is_run_by_the_other_one() -> None:
+    def submit_and_block() -> tuple[int, int]:
+        ended = threading.Event()
+        future = pool.submit(threading.get_native_id)
+        future.add_done_callback(lambda _: ended.set())
+        ended.wait(60)
+        return threading.get_native_id(), future.result()
 
     async with dromon.open_pool(2) as pool:
-        tids = await pool.run_sync(submit_and_wait)
+        tids = await pool.run_sync(submit_and_block)
         assert set(tids) == {worker.tid for worker in pool.statistics().workers}
         assert pool.statistics().steals == 1
 

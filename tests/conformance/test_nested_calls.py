@@ -18,7 +18,9 @@ async def test_a_function_that_a_thread_runs_in_trio_may_make_calls(library: Mod
         return threading.get_ident(), library.from_thread.run(call)
 
     outer, inner = await library.to_thread.run_sync(in_thread)
-    assert len({outer, inner, threading.get_ident()}) == 3
+    # On a worker of dromon's that has parked it may be the same thread.
+    assert threading.get_ident() not in (outer, inner)
+    assert outer != inner or library is not trio
 
 
 async def test_each_of_several_nested_calls_goes_back_to_its_own_task(
