@@ -3,19 +3,22 @@
 #   make demo     work on the files of Python's standard library on the pool, beside its peers
 #   make test     all tests: C (plain and under sanitizers) and Python
 #   make models   the models of the protocols, checked exhaustively (needs spin)
-#   make cross    the core for aarch64, with every warning an error, and its threads under qemu-user
+#   make cross    the core for aarch64, with every warning an error; its threads and fibers under qemu-user
 #   make test-arm64                in a machine that qemu emulates, with Debian's arm64 kernel
 #   make test-debian SUITE=trixie  with glibc and the Pythons of another Debian
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
-#   make bench    the core alone beside its floors, then calls, maps, tasks and interpreters beside their peers
+#   make bench    the core alone beside its floors, then calls, maps, tasks, interpreters and green threads beside
+#                 their peers
 #   make docs     the documentation, in docs/_build/html
 #   make clean    remove all that was made
 #
 # Another interpreter: make test-python PYTHON=python3.13 VENV=.venv-3.13
+# Its environment has all GROUPS of pyproject.toml; tests need no more than GROUPS="build test".
 
 PYTHON = python3
 VENV = .venv
+GROUPS = build test lint docs bench
 BIN = $(VENV)/bin
 # The tools that pip and meson call are those of the virtual environment.
 RUN = PATH="$(abspath $(BIN)):$$PATH"
@@ -55,7 +58,7 @@ models:
 # Needs aarch64-linux-gnu-gcc and qemu-aarch64. The tests are those of what differs between processors
 # and is not a test of the kernel itself, which qemu-user stands in for.
 cross: build/aarch64/build.ninja
-	$(RUN) meson test -C build/aarch64 --print-errorlogs stack 'thread-*' bare_thread
+	$(RUN) meson test -C build/aarch64 --print-errorlogs stack switch fiber 'thread-*' bare_thread
 
 lint: $(VENV)/installed build/lint/build.ninja
 	$(RUN) clang-format --dry-run --Werror $(C_SOURCES)
@@ -80,6 +83,7 @@ bench: $(VENV)/installed build/bench/build.ninja
 	$(RUN) python benchmarks/maps.py
 	$(RUN) python benchmarks/executor.py
 	$(RUN) python benchmarks/interpreters.py
+	$(RUN) python benchmarks/green.py
 
 docs: $(VENV)/installed
 	$(RUN) sphinx-build -W --keep-going -b html docs docs/_build/html
@@ -92,7 +96,7 @@ clean:
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) python -m pip install --quiet --upgrade "pip>=25.1"
-	$(RUN) python -m pip install --quiet --group build --group test --group lint --group docs --group bench
+	$(RUN) python -m pip install --quiet $(GROUPS:%=--group %)
 	$(RUN) python -m pip install --quiet --no-build-isolation --editable .
 	touch $@
 
