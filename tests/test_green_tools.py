@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import os
 import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import pytest
 from child import check_child, run_child
+from coverage_runs import run_coverage
 from waiting import let_wait, wait_inside
 
 import dromon
@@ -192,17 +193,7 @@ def test_coverage_counts_the_lines_before_and_after_each_wait(core: str, tmp_pat
     pytest.importorskip("coverage", reason="coverage is not installed")
     (tmp_path / "covered.py").write_text(COVERED)
 
-    def coverage(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "coverage", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"COVERAGE_CORE": core},
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        ).stdout
-
+    coverage = partial(run_coverage, core, tmp_path)
     assert coverage("run", "covered.py") == f"{[[0, 1, 2]] * 3}\n"
     coverage("json", "-q", "-o", "report.json")
     report = json.loads((tmp_path / "report.json").read_text())["files"]["covered.py"]

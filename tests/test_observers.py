@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from child import check_child, run_child
+from coverage_runs import run_coverage
 
 # ---- Hooks of the interpreter --------------------------------------------------------------------
 
@@ -153,17 +154,7 @@ def test_coverage_measures_what_workers_run(core: str, tmp_path: Path) -> None:
     pytest.importorskip("coverage", reason="coverage is not installed")
     (tmp_path / "covered.py").write_text(COVERED)
 
-    def coverage(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "coverage", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"COVERAGE_CORE": core},
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        ).stdout
-
+    coverage = partial(run_coverage, core, tmp_path)
     assert coverage("run", "covered.py") == "large\n"
     coverage("json", "-q", "-o", "report.json")
     report = json.loads((tmp_path / "report.json").read_text())["files"]["covered.py"]

@@ -81,6 +81,23 @@ def asked_in(surroundings: Callable[[Callable[[], object]], object]) -> str:
     return answer
 
 
+def asked_beside(surroundings: Callable[[Callable[[], object]], None]) -> str:
+    """What `parkable` says here while another thread is in there."""
+    began, end = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        end.wait(30)
+
+    thread = threading.Thread(target=surroundings, args=(wait,))
+    thread.start()
+    began.wait(30)
+    answer = _bridge.parkable()
+    end.set()
+    thread.join()
+    return answer
+
+
 def test_a_function_is_parkable() -> None:
     assert _bridge.parkable() == ""
 
@@ -132,19 +149,7 @@ def test_what_comes_after_a_finalizer_is_parkable() -> None:
 
 
 def test_a_finalizer_of_another_thread_does_not_matter() -> None:
-    began, end = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        began.set()
-        end.wait(30)
-
-    thread = threading.Thread(target=in_finalizer, args=(wait,))
-    thread.start()
-    began.wait(30)
-    answer = _bridge.parkable()
-    end.set()
-    thread.join()
-    assert answer == ""
+    assert asked_beside(in_finalizer) == ""
 
 
 def test_other_names_of_the_same_length_are_parkable() -> None:
@@ -196,19 +201,7 @@ def test_what_comes_after_an_import_that_failed_is_parkable(
 def test_an_import_in_another_thread_does_not_matter(
     import_it: Callable[[Callable[[], object]], None],
 ) -> None:
-    began, end = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        began.set()
-        end.wait(30)
-
-    thread = threading.Thread(target=import_it, args=(wait,))
-    thread.start()
-    began.wait(30)
-    answer = _bridge.parkable()
-    end.set()
-    thread.join()
-    assert answer == ""
+    assert asked_beside(import_it) == ""
 
 
 # ---- Greenlets -----------------------------------------------------------------------------------
