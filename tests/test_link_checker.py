@@ -46,7 +46,10 @@ class Server:
         request = b""
         async with stream:
             while b"\r\n\r\n" not in request:
-                request += await stream.receive_some()
+                received = await stream.receive_some()
+                if not received:
+                    return  # it was cancelled before it had asked
+                request += received
             path = request.split()[1].decode()
             self.asked.append(path)
             if self.gate is not None and path != "/":

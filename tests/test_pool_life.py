@@ -184,14 +184,15 @@ def test_a_pool_serves_an_asyncio_loop() -> None:
 def test_ctrl_c_ends_the_wait_and_the_pool_stays_closed_to_new_calls() -> None:
     check_child(
         """
-        import os, signal, threading, dromon
+        import threading, dromon
+        from signals import interrupt_the_waiting_main_thread
 
         def interrupt_once_closed():
             try:
                 while True:
                     pool.submit(int)
             except dromon.ClosedPoolError:
-                os.kill(os.getpid(), signal.SIGINT)
+                interrupt_the_waiting_main_thread()
             gate.wait()
 
         gate = threading.Event()
@@ -216,13 +217,14 @@ def test_ctrl_c_ends_the_wait_and_the_pool_stays_closed_to_new_calls() -> None:
 def test_ctrl_c_while_the_threads_end_leaves_a_pool_that_is_closed() -> None:
     check_child(
         """
-        import os, signal, time, dromon
+        import time, dromon
+        from signals import interrupt_the_waiting_main_thread
 
         def interrupt_once_joining(stall):  # on the monitor's thread, for which closing waits
             pool._ended.wait()
             while not pool._joining.locked():
                 time.sleep(0.001)
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_the_waiting_main_thread()
 
         pool = dromon.Pool(1, stall_after=0.001, on_stall=interrupt_once_joining)
         pool.submit(time.sleep, 0.1)
