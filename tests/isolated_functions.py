@@ -92,9 +92,9 @@ def get_shape() -> object:
     return shape.get()
 
 
-def change_colour() -> str:
+def change_colour(to: str = "changed") -> str:
     before = colour.get()
-    colour.set("changed")
+    colour.set(to)
     return before
 
 

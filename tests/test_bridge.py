@@ -15,8 +15,8 @@ import trio
 from child import check_child
 
 import dromon
-from dromon import _bridge
-from dromon._port import new_port
+from dromon import _bridge, _port
+from dromon._port import new_port, on_own_port
 
 
 def submit(
@@ -184,3 +184,70 @@ async def test_what_is_posted_to_a_closed_port_is_dropped() -> None:
     del callback
     assert watched() is None
     assert port.take(10) == []
+
+
+# ---- Looks before the loop sleeps ----------------------------------------------------------------
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[trio.abc.Instrument]:
+    """The instruments that were made to look."""
+    made: list[trio.abc.Instrument] = []
+
+    class Noted(_port._Look):
+        def __init__(self, port: _bridge.Port) -> None:
+            super().__init__(port)
+            made.append(self)
+
+    monkeypatch.setattr(_port, "_Look", Noted)
+    return made
+
+
+def test_a_run_has_one_look_however_many_calls_it_makes(looks: list[trio.abc.Instrument]) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            await dromon.to_thread.run_sync(int)
+
+    trio.run(main)
+    assert len(looks) == 1
+
+
+def test_a_port_that_ends_before_its_run_takes_its_look_along(
+    looks: list[trio.abc.Instrument],
+) -> None:
+    async def nothing(port: _bridge.Port) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        await on_own_port(nothing)
+        (look,) = looks
+        with pytest.raises(KeyError):
+            trio.lowlevel.remove_instrument(look)
+
+    trio.run(main)
+
+
+def test_a_look_is_short_however_long_the_call_takes() -> None:
+    async def main() -> None:
+        release = threading.Event()
+        port = new_port()
+        async with dromon.open_pool(workers=1) as pool:
+            submit(pool, port, release.wait)
+            began = time.monotonic()
+            port.look(60.0)
+            took = time.monotonic() - began
+            release.set()
+        port.close()
+        assert took < 1
+
+    trio.run(main)
+
+
+def test_a_look_refuses_what_is_no_time() -> None:
+    async def main() -> None:
+        port = new_port()
+        with pytest.raises(TypeError):
+            port.look("soon")  # type: ignore[arg-type]
+        port.close()
+
+    trio.run(main)

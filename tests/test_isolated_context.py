@@ -95,6 +95,18 @@ async def test_variables_travel_with_maps(pool: dromon.Pool) -> None:
     assert await pool.starmap(get_colour, [()] * 20) == ["green"] * 20
 
 
+async def test_what_an_item_of_a_map_sets_does_not_reach_the_next_one(pool: dromon.Pool) -> None:
+    colour.set("green")
+    assert await pool.starmap(change_colour, [()] * 20, chunksize=10) == ["green"] * 20
+
+
+def test_what_a_call_of_a_chunk_sets_does_not_reach_the_next_one() -> None:
+    colour.set("green")
+    with dromon.Executor(1, isolation="interpreter", context_vars=[colour]) as executor:
+        results = executor.map(change_colour, ["red", "blue", "grey"], chunksize=3)
+        assert list(results) == ["green"] * 3
+
+
 def test_a_variable_that_no_module_has_travels() -> None:
     hidden = ContextVar("hidden", default="none")
     hidden.set("seen")

@@ -438,18 +438,26 @@ async def test_an_endless_map_ends_when_its_block_is_left(isolated_pool: dromon.
     assert await isolated_pool.run_sync(calls.square, 2) == 4
 
 
+@pytest.mark.parametrize("fails", [False, True])
 async def test_a_map_that_is_cancelled_begins_no_more_items(
-    isolated_worker: dromon.Pool, gate: Gate
+    isolated_worker: dromon.Pool, gate: Gate, fails: bool
 ) -> None:
-    def step(number: int, fds: tuple[int, int]) -> int:
+    def step(number: int) -> int:
         keep(number)
         enter(fds)
+        if fails:
+            raise ValueError(number)
         return number
 
-    keep, enter = calls.keep, calls.enter
+    async def map_steps() -> None:
+        opened = isolated_worker.open_map(step, range(100), chunksize=10, return_outcomes=True)
+        async with opened as outcomes:
+            async for _ in outcomes:
+                pass
+
+    keep, enter, fds = calls.keep, calls.enter, gate.fds
     async with trio.open_nursery() as nursery:
-        items = [(number, gate.fds) for number in range(100)]
-        nursery.start_soon(functools.partial(isolated_worker.starmap, step, items, chunksize=10))
+        nursery.start_soon(map_steps)
         await trio.to_thread.run_sync(gate.wait, 1)
         nursery.cancel_scope.cancel()
         gate.open(1)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import gc
 import io
+import math
 import operator
 import threading
 import traceback
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
@@ -25,7 +27,7 @@ import trio.testing
 from child import check_child
 
 import dromon
-from dromon import _chunks
+from dromon import _bridge, _chunks
 from dromon._chunks import CHUNK_ITEMS_MOST, ChunkSize
 
 
@@ -451,26 +453,38 @@ def test_chunks_are_long_until_one_has_ended_soon() -> None:
 def test_a_chunk_size_follows_the_time_that_items_take() -> None:
     size = ChunkSize(None, CHUNK_ITEMS_MOST)
     assert size.items == 1
-    size.learn(1, 1e-9)
-    assert size.items == 2
     while size.items < CHUNK_ITEMS_MOST:
+        before = size.items
         size.learn(size.items, 1e-6)
+        assert before < size.items <= 8 * before
     size.learn(1, 1e-9)  # a rest of another chunk: it says nothing
     assert size.items == CHUNK_ITEMS_MOST
-    size.learn(10, 10 * _chunks.CHUNK_SECONDS / 20)
-    assert size.items == 20
+    for _ in range(50):
+        size.learn(10, 10 * _chunks.CHUNK_SECONDS / 20)
+    assert size.items == pytest.approx(20, abs=1)
     size.learn(1, 1.0)
     assert size.items == 1
 
 
+def test_a_chunk_that_lost_its_cpu_for_a_while_hardly_makes_the_next_shorter() -> None:
+    size = ChunkSize(None, CHUNK_ITEMS_MOST)
+    for _ in range(50):
+        size.learn(100, _chunks.CHUNK_SECONDS)
+    size.learn(3, _chunks.CHUNK_SECONDS)  # a rest, which took as long
+    assert size.items > 70
+
+
 def test_a_chunk_size_follows_the_time_that_reading_takes() -> None:
     size = ChunkSize(None, CHUNK_ITEMS_MOST)
-    for _ in range(4):
-        size.learn(size.items, 1e-9)
+    size.learn(16, _chunks.CHUNK_SECONDS)
+    assert size.items == 16
     size.learn_reading(16, 4 * _chunks.CHUNK_SECONDS)
     assert size.items == 4
-    size.learn_reading(4, _chunks.CHUNK_SECONDS / 2)
+    size.learn(16, _chunks.CHUNK_SECONDS)
     assert size.items == 4
+    size.learn_reading(4, _chunks.CHUNK_SECONDS / 2)
+    size.learn(16, _chunks.CHUNK_SECONDS)
+    assert size.items == 8
 
 
 async def test_a_worker_with_nothing_to_do_takes_from_a_chunk_that_is_held_up(
@@ -493,6 +507,21 @@ async def test_the_items_of_a_chunk_that_proves_too_long_go_on_in_others(
     async with pool.open_map(abs, range(200)) as results:
         assert [result async for result in results] == list(range(200))
     assert pool.statistics().completed >= 200
+
+
+def test_between_items_in_c_a_worker_sees_to_what_the_interpreter_asks_for() -> None:
+    # Such as the GIL for another thread. An exception that is set is the one that can be seen.
+    fail = partial(
+        ctypes.pythonapi.PyThreadState_SetAsyncExc,
+        ctypes.c_ulong(threading.get_ident()),
+        ctypes.py_object(Failure),
+    )
+    results: list[Any] = []
+    with pytest.raises(Failure):
+        _bridge.run_items(
+            fail, True, contextvars.copy_context(), deque([()] * 3), results, math.inf
+        )
+    assert results == [1]
 
 
 def grown(items: int, most: int) -> ChunkSize:

@@ -88,6 +88,7 @@ typedef struct {
   dromon_port *port;  /* counted */
   dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
   Py_ssize_t waiting; /* submitted calls that somebody waits for, and that were not given out */
+  bool submitted;     /* there was a call since the last look */
   PyObject *abort_succeeded;
   PyObject *abort_failed;
   PyObject *token;
@@ -95,6 +96,7 @@ typedef struct {
 
 typedef struct CallObject CallObject;
 struct errand;
+struct search;
 
 struct call_list {
   CallObject *oldest;
@@ -355,6 +357,22 @@ CallObject *bridge_current_call(void);
 
 /* Whether another thread has asked the one that holds the GIL, which the caller does, to let it go. */
 bool bridge_gil_is_wanted(void);
+
+/* Whether Python code, at its next call or loop, would do something first: let go of the GIL, raise what another
+ * thread has set, collect garbage. */
+bool bridge_evaluator_is_wanted(void);
+
+/* Before a thread takes the GIL: waits a short while until nobody has it, and shorter, or not at all, while that does
+ * not pay. Who has just queued a call, and is about to sleep, gives it up soon; to sleep until then costs more. */
+void bridge_gil_look(struct search *look, const PyInterpreterState *interpreter);
+
+/* For the first one. */
+void bridge_gil_look_init(struct search *look);
+
+/* ---- items.c ---- */
+
+/* The function run_items of the module. */
+PyObject *bridge_run_items(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* For dromon_pool_config's `on_stall`; the argument is a Python callable of the main interpreter. */
 void bridge_on_stall(void *callback, uint32_t worker, uint64_t began_ns, uint64_t running_ns);

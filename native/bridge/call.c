@@ -312,6 +312,7 @@ PyDoc_STRVAR(submit_doc, "submit($self, /)\n--\n\n"
 static PyObject *call_submit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
   Py_INCREF(self);       /* the queue's; first, since the call may be over before submit returns */
   self->port->waiting++; /* for the port's own thread, which this is: nobody has looked yet */
+  self->port->submitted = true;
   if (!self->native.task.native)
     bridge_waiting_add(self);
   if (self->errand != NULL)

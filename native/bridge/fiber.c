@@ -35,6 +35,7 @@ void bridge_fiber_attach(struct bridge_fiber *fiber) {
     bridge_isolated_attach(fiber);
   } else {
     bridge_note_for_gil_state(fiber->thread_state);
+    bridge_gil_look(&fiber->gil_look, fiber->thread_state->interp);
     PyEval_RestoreThread(fiber->thread_state);
   }
   fiber->thread_state->thread_id = fiber->ident;
@@ -136,6 +137,7 @@ int bridge_enter_fiber(void *state, void **fiber_state) {
     PyMem_RawFree(fiber);
     return -ENOMEM;
   }
+  bridge_gil_look_init(&fiber->gil_look);
   bridge_fiber_attach(fiber);
   int result = begin_in_python();
   bridge_fiber_detach(fiber);

@@ -18,6 +18,8 @@
 
 #include "bridge.h"
 
+#include "../core/search.h"
+
 struct isolated_worker;
 
 struct bridge_fiber {
@@ -30,6 +32,7 @@ struct bridge_fiber {
   PyObject *function;               /* of that call, in an isolate; borrowed */
   TaskObject *task;                 /* that runs here, once somebody has asked; borrowed */
   struct bridge_fiber *next;        /* of an isolated worker's */
+  struct search gil_look;           /* before it is attached */
   unsigned depth;                   /* how many tasks run in place of their joins */
 };
 

@@ -677,6 +677,11 @@ int bridge_errand_retire(CallObject *call) {
 
 /* ---- Questions ------------------------------------------------------------------------------ */
 
+static bool was_cancelled(const CallObject *call) {
+  /* Relaxed: a flag, which orders nothing. */
+  return atomic_load_explicit(&call->errand->cancelled, memory_order_relaxed);
+}
+
 /* The call that the calling thread runs, or a child of it; NULL with an exception if none of a trio task. */
 static CallObject *asking_call(void) {
   const struct bridge_fiber *fiber = bridge_current_fiber();
@@ -689,12 +694,16 @@ static CallObject *asking_call(void) {
   return NULL;
 }
 
+bool bridge_is_unwanted(void) {
+  const struct bridge_fiber *fiber = bridge_current_fiber();
+  return fiber != NULL && fiber->isolated != NULL && was_cancelled(fiber->call);
+}
+
 PyObject *bridge_is_cancelled(void) {
   CallObject *call = asking_call();
   if (call == NULL)
     return NULL;
-  /* Relaxed: a flag, which orders nothing. */
-  return PyBool_FromLong(atomic_load_explicit(&call->errand->cancelled, memory_order_relaxed));
+  return PyBool_FromLong(was_cancelled(call));
 }
 
 /* Raises an interrupt that is due, in the place of asking. */
@@ -897,6 +906,10 @@ void bridge_isolated_set_call(struct bridge_fiber *fiber, CallObject *call) {
 PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async) {
   (void)function, (void)arguments, (void)is_async;
   return bridge_is_cancelled();
+}
+
+bool bridge_is_unwanted(void) {
+  return false;
 }
 
 PyObject *bridge_is_cancelled(void) {

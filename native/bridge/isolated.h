@@ -101,4 +101,7 @@ void bridge_errand_set_task(struct errand *errand, TaskObject *task);
 PyObject *bridge_ask(PyObject *function, PyObject *arguments, bool is_async);
 PyObject *bridge_is_cancelled(void);
 
+/* Whether the calling thread runs a call of an isolated worker whose submitter was cancelled. */
+bool bridge_is_unwanted(void);
+
 #endif

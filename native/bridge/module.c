@@ -191,6 +191,15 @@ static PyObject *open_channel(PyObject *module, PyObject *args, PyObject *keywor
   return bridge_open_channel(PyModule_GetState(module), size);
 }
 
+PyDoc_STRVAR(
+    run_items_doc,
+    "run_items(function, star, context, items, results, end, /)\n--\n\n"
+    "Call a function with each item that it takes from the left of a deque, in a copy of the\n"
+    "context, and append what it returns to a list.\n\n"
+    "Returns True once there are no more, `perf_counter` has reached `end`, or nobody wants the\n"
+    "results of an isolated worker any longer. Returns False if the interpreter has something to\n"
+    "do first, and is to be called again. Raises what the function raised.");
+
 PyDoc_STRVAR(root_call_doc,
              "root_call($module, /)\n--\n\n"
              "Return the Call that runs here, or of which what runs here is a child; or None.");
@@ -208,6 +217,7 @@ static PyMethodDef module_methods[] = {
     {"hide_isolates", hide_isolates, METH_NOARGS, hide_isolates_doc},
     {"show_isolates", show_isolates, METH_NOARGS, show_isolates_doc},
     {"is_cancelled", is_cancelled, METH_NOARGS, is_cancelled_doc},
+    {"run_items", (PyCFunction)(void (*)(void))bridge_run_items, METH_FASTCALL, run_items_doc},
     {"isolated_table", isolated_table, METH_VARARGS, isolated_table_doc},
     {"current_call", current_call, METH_NOARGS, current_call_doc},
     {"is_main_interpreter", is_main_interpreter, METH_NOARGS, is_main_interpreter_doc},

@@ -29,6 +29,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   self->port = port;
   self->taken = NULL;
   self->waiting = 0;
+  self->submitted = false;
   self->abort_succeeded = Py_NewRef(abort_succeeded);
   self->abort_failed = Py_NewRef(abort_failed);
   self->token = Py_NewRef(token);
@@ -160,6 +161,26 @@ static void drop_all(dromon_task *task) {
   }
 }
 
+PyDoc_STRVAR(look_doc,
+             "look($self, most, /)\n--\n\n"
+             "Before the loop sleeps for `most` seconds: wait a short while for a call that "
+             "was just submitted.\n\nWithout the GIL, which a call that takes long may keep then: "
+             "so there is one look after "
+             "each submission.");
+
+static PyObject *port_look(PortObject *self, PyObject *argument) {
+  double most = PyFloat_AsDouble(argument);
+  if (most == -1 && PyErr_Occurred())
+    return NULL;
+  if (self->submitted && self->waiting > 0 && most > 0) {
+    self->submitted = false;
+    PyThreadState *thread_state = PyEval_SaveThread();
+    dromon_port_look(self->port, most < 1 ? (uint64_t)(most * 1e9) : 1000000000);
+    PyEval_RestoreThread(thread_state);
+  }
+  Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
                         "Drop the calls that were not taken, and all that finish later.");
 
@@ -198,6 +219,7 @@ static PyMethodDef port_methods[] = {
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, fulfil_doc},
     {"post", (PyCFunction)(void (*)(void))port_post, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      post_doc},
+    {"look", (PyCFunction)port_look, METH_O, look_doc},
     {"close", (PyCFunction)port_close, METH_NOARGS, close_doc},
     {NULL, NULL, 0, NULL},
 };

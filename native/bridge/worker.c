@@ -83,6 +83,7 @@ bool bridge_fiber_make_own(struct bridge_fiber *fiber, PyInterpreterState *inter
     bridge_hub_delete(hub);
     return false;
   }
+  bridge_gil_look_init(&fiber->gil_look);
   bridge_note_for_gil_state(fiber->thread_state);
   PyEval_RestoreThread(fiber->thread_state);
   fiber->thread_state->thread_id = fiber->ident;

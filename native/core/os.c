@@ -63,6 +63,10 @@ void os_futex_wake_bits(const uint32_t *word, uint32_t bits) {
   syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
 }
 
+void os_yield(void) {
+  sched_yield();
+}
+
 pid_t os_gettid(void) {
   return (pid_t)syscall(SYS_gettid);
 }

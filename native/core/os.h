@@ -39,6 +39,9 @@ void os_futex_wake(const uint32_t *word, int count);
 /* Wakes all who wait with one of these bits, or with no bits of their own. */
 void os_futex_wake_bits(const uint32_t *word, uint32_t bits);
 
+/* Lets other threads that want this processor run first. */
+void os_yield(void);
+
 pid_t os_gettid(void);
 
 /* Monotonic time in nanoseconds. */

@@ -12,8 +12,17 @@
 #include <stdlib.h>
 
 enum {
-  LONGEST_SEARCH_NS = 20000
+  LONGEST_SEARCH_NS = 50000
 }; /* to be woken across idle virtual processors costs 30 to 50 us */
+
+uint32_t dromon_longest_search_ns(void) {
+  uint64_t cpus[PLACEMENT_CPU_WORDS] = {0};
+  unsigned count = 0;
+  os_get_affinity(cpus, sizeof cpus);
+  for (size_t i = 0; i < PLACEMENT_CPU_WORDS; i++)
+    count += (unsigned)__builtin_popcountll(cpus[i]);
+  return count > 1 ? LONGEST_SEARCH_NS : 0; /* with one, who searches keeps the other from it */
+}
 
 /* ---- Open ----------------------------------------------------------------------------------- */
 
@@ -61,14 +70,9 @@ static int check(const dromon_pool_config *config) {
 }
 
 static uint32_t longest_search_ns(const dromon_pool_config *config) {
-  uint64_t cpus[PLACEMENT_CPU_WORDS] = {0};
-  unsigned count = 0;
-  if (config->search_ns != 0)
-    return config->search_ns == DROMON_SEARCH_NEVER ? 0 : config->search_ns;
-  os_get_affinity(cpus, sizeof cpus);
-  for (size_t i = 0; i < PLACEMENT_CPU_WORDS; i++)
-    count += (unsigned)__builtin_popcountll(cpus[i]);
-  return count > 1 ? LONGEST_SEARCH_NS : 0; /* with one, who searches keeps the producer from it */
+  if (config->search_ns == 0)
+    return dromon_longest_search_ns();
+  return config->search_ns == DROMON_SEARCH_NEVER ? 0 : config->search_ns;
 }
 
 static void free_workers(dromon_pool *pool) {
@@ -120,7 +124,7 @@ static int make_pool(const dromon_pool_config *config, dromon_pool **out) {
       .ops_arg = config->ops_arg,
       .native_only = config->ops == NULL,
       .placement = {.policy = -1},
-      .batch_tasks = config->batch_tasks ?: 64,
+      .batch_tasks = config->batch_tasks ?: 256,
       .batch_ns = config->batch_ns ?: 500000,
       .stack_size = config->stack_size ?: DROMON_STACK_SIZE_DEFAULT,
       .guard_size = config->guard_size ?: DROMON_GUARD_SIZE_DEFAULT,

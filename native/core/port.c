@@ -1,6 +1,8 @@
 /* port.c - see port.md, whose event names the comments here use. */
 #include "port.h"
 
+#include "os.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@ int dromon_port_open(dromon_port **out) {
     return error;
   }
   *port = (dromon_port){.references = 1, .fd = fd};
+  search_init(&port->look, dromon_longest_search_ns()); /* for the same reason */
   *out = port;
   return 0;
 }
@@ -60,6 +63,22 @@ void dromon_port_notify(dromon_port *port) {
     /* Can only fail if the counter were at its maximum, and then it is readable already. */
     (void)!write(port->fd, &(uint64_t){1}, sizeof(uint64_t));
   }
+}
+
+void dromon_port_look(dromon_port *port, uint64_t most_ns) {
+  uint32_t length_ns = search_begin(&port->look);
+  if (length_ns == 0)
+    return;
+  uint64_t began = os_now_ns(), now;
+  uint64_t end = began + (length_ns < most_ns ? length_ns : most_ns);
+  bool told;
+  do {
+    os_yield(); /* to a worker that has to run for it here */
+    /* Relaxed: a hint. Who comes round looks by Clear and Take. */
+    told = load_relaxed(&port->pending) != 0;
+    now = os_now_ns();
+  } while (!told && now < end);
+  search_end(&port->look, told, now - began);
 }
 
 int dromon_port_wait(dromon_port *port, int64_t timeout_ns) {

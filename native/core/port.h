@@ -7,6 +7,7 @@
 #define DROMON_CORE_PORT_H
 
 #include "atomic.h"
+#include "search.h"
 
 #include <dromon/dromon.h>
 
@@ -15,6 +16,7 @@ struct dromon_port {
   uint32_t pending;                        /* 1: the consumer was told and has not looked since */
   _Alignas(CACHE_LINES) uint32_t references;
   int fd;
+  struct search look; /* the consumer's */
 };
 
 #endif

@@ -14,7 +14,6 @@
 
 enum {
   LOOK_OTHER_WAY_EVERY = 64, /* looks for a task */
-  LOOKS_PER_CLOCK = 16,      /* while searching */
   DEQUE_CAPACITY = 256,      /* tasks that a worker submitted itself and that have not begun */
 };
 
@@ -132,13 +131,12 @@ static bool is_over(const struct worker *worker) {
   return is_apart(worker) && (worker->fibers_parked == 0 || worker->pool->forgotten);
 }
 
-/* Looks again and again, for a bounded while. */
-static dromon_task *look_for(struct worker *worker, uint32_t length_ns) {
+/* Looks again and again, for a bounded while. It yields to whom it waits for, who may want this processor. */
+static dromon_task *look_for(struct worker *worker, uint64_t end) {
   dromon_pool *pool = worker->pool;
-  uint64_t now = os_now_ns(), end = now + length_ns;
+  uint64_t now;
   do {
-    for (int i = 0; i < LOOKS_PER_CLOCK; i++)
-      cpu_relax();
+    os_yield();
     dromon_task *task = pool_queued(pool) > 0 ? find(worker) : NULL;
     if (task != NULL)
       return task;
@@ -154,8 +152,9 @@ static dromon_task *search(struct worker *worker, bool *searching) {
   if (length_ns == 0 || !eventcount_search(&pool->eventcount, (pool->worker_count + 1) / 2))
     return NULL;
   *searching = true;
-  dromon_task *task = look_for(worker, length_ns);
-  search_end(&worker->search, task != NULL);
+  uint64_t began = os_now_ns();
+  dromon_task *task = look_for(worker, began + length_ns);
+  search_end(&worker->search, task != NULL, os_now_ns() - began);
   return task;
 }
 

@@ -146,6 +146,25 @@ static void a_late_notify_makes_one_empty_round(void) {
   free(mails);
 }
 
+static void a_look_leaves_what_it_was_told_for_take(void) {
+  dromon_port *port = port_make();
+  struct mail *mails = mails_make(1);
+  CHECK_EQ(dromon_port_post(port, &mails[0].task), 0);
+  dromon_port_notify(port);
+  dromon_port_look(port, UINT64_MAX);
+  CHECK(is_readable(port, 0));
+  check_list(dromon_port_take(port), 0, 1);
+  dromon_port_unref(port);
+  free(mails);
+}
+
+static void a_look_in_vain_ends_too(void) {
+  dromon_port *port = port_make();
+  dromon_port_look(port, UINT64_MAX);
+  CHECK(!is_readable(port, 0));
+  dromon_port_unref(port);
+}
+
 static void close_gives_what_is_left_and_refuses_posts(void) {
   dromon_port *port = port_make();
   struct mail *mails = mails_make(4);
@@ -300,6 +319,8 @@ int main(void) {
   RUN(take_gives_the_oldest_first);
   RUN(a_notify_after_a_take_makes_it_readable_again);
   RUN(a_late_notify_makes_one_empty_round);
+  RUN(a_look_leaves_what_it_was_told_for_take);
+  RUN(a_look_in_vain_ends_too);
   RUN(close_gives_what_is_left_and_refuses_posts);
   RUN(a_taken_task_may_be_posted_again);
   RUN_THREADED(no_wake_up_is_lost);

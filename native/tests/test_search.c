@@ -14,8 +14,16 @@ static struct search *search_make(uint32_t longest_ns) {
 static uint32_t look(struct search *search, bool found) {
   uint32_t length = search_begin(search);
   if (length > 0)
-    search_end(search, found);
+    search_end(search, found, length);
   return length;
+}
+
+/* How many are skipped until there is one. */
+static unsigned skip(struct search *search) {
+  unsigned skipped = 0;
+  while (search_begin(search) == 0)
+    skipped++;
+  return skipped;
 }
 
 /* Lets it come down to nothing. */
@@ -58,8 +66,8 @@ static void the_longest_is_never_exceeded_whatever_it_is(void) {
   }
 }
 
-/* So a worker for which searching does not pay spends next to nothing on it. */
-static void after_nothing_it_tries_a_short_one_now_and_then(void) {
+/* So a worker for which searching does not pay spends little on it. */
+static void after_nothing_it_tries_the_longest_now_and_then(void) {
   struct search *search = search_make(LONGEST_NS);
   look_in_vain(search);
   for (int round = 0; round < 3; round++) {
@@ -68,7 +76,7 @@ static void after_nothing_it_tries_a_short_one_now_and_then(void) {
       skipped++;
     CHECK_THAT(skipped, >=, 30);
     CHECK_THAT(skipped, <=, 33);
-    CHECK_EQ(look(search, false), 0);
+    look_in_vain(search);
   }
 }
 
@@ -78,9 +86,43 @@ static void a_try_that_paid_brings_it_back(void) {
   uint32_t length;
   while ((length = look(search, true)) == 0)
     continue;
-  CHECK_EQ(length, LONGEST_NS / 16);
-  for (length *= 2; length <= LONGEST_NS; length *= 2)
-    CHECK_EQ(look(search, true), length);
+  CHECK_EQ(length, LONGEST_NS);
+  CHECK_EQ(look(search, true), LONGEST_NS);
+}
+
+static void after_one_that_took_too_long_it_skips_more_each_time(void) {
+  struct search *search = search_make(LONGEST_NS);
+  unsigned before = 0;
+  CHECK_EQ(search_begin(search), LONGEST_NS);
+  for (int round = 0; round < 6; round++) {
+    search_end(search, true, 3 * LONGEST_NS);
+    unsigned skipped = skip(search);
+    CHECK_THAT(skipped, >, before + before / 2);
+    before = skipped;
+  }
+}
+
+static void so_many_does_it_skip_and_no_more(void) {
+  struct search *search = search_make(LONGEST_NS);
+  search_begin(search);
+  for (int round = 0; round < 100; round++) {
+    search_end(search, true, UINT64_MAX);
+    CHECK_THAT(skip(search), <=, 4096);
+  }
+}
+
+static void when_as_many_have_gone_well_it_skips_few_again(void) {
+  struct search *search = search_make(LONGEST_NS);
+  search_begin(search);
+  for (int round = 0; round < 6; round++) {
+    search_end(search, true, 3 * LONGEST_NS);
+    skip(search);
+  }
+  for (int round = 0; round < 4096; round++)
+    look(search, true);
+  search_begin(search);
+  search_end(search, true, 3 * LONGEST_NS);
+  CHECK_THAT(skip(search), <, 64);
 }
 
 static void with_a_longest_of_nothing_it_never_searches(void) {
@@ -94,8 +136,11 @@ int main(void) {
   RUN(each_search_in_vain_halves_the_next_one_down_to_nothing);
   RUN(each_search_that_paid_doubles_the_next_one_up_to_the_longest);
   RUN(the_longest_is_never_exceeded_whatever_it_is);
-  RUN(after_nothing_it_tries_a_short_one_now_and_then);
+  RUN(after_nothing_it_tries_the_longest_now_and_then);
   RUN(a_try_that_paid_brings_it_back);
+  RUN(after_one_that_took_too_long_it_skips_more_each_time);
+  RUN(so_many_does_it_skip_and_no_more);
+  RUN(when_as_many_have_gone_well_it_skips_few_again);
   RUN(with_a_longest_of_nothing_it_never_searches);
   return 0;
 }

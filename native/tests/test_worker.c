@@ -592,6 +592,15 @@ static void at_most_half_of_the_workers_search(void) {
   CHECK_EQ(close_pool(), 0);
 }
 
+static void whose_pool_never_searches_parks_at_once(void) {
+  dromon_pool_config config = config_of(2);
+  config.search_ns = DROMON_SEARCH_NEVER;
+  open_configured(config);
+  for (unsigned i = 0; i < 2; i++)
+    CHECK_EQ(pool->workers[i].search.longest_ns, 0);
+  CHECK_EQ(close_pool(), 0);
+}
+
 static void open_on_one_processor(void) {
   uint64_t cpus[PLACEMENT_CPU_WORDS] = {0};
   int bytes = os_get_affinity(cpus, sizeof cpus);
@@ -979,6 +988,7 @@ int main(void) {
   RUN(random_trees_of_tasks_run_once_each);
   RUN(a_close_amid_trees_runs_what_was_accepted);
   RUN(at_most_half_of_the_workers_search);
+  RUN(whose_pool_never_searches_parks_at_once);
   if (!UNDER_TSAN)
     RUN(on_one_processor_nobody_searches);
   RUN(a_task_that_runs_too_long_is_reported_once_on_a_thread_of_its_own);

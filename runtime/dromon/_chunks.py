@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from time import perf_counter
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
-from outcome import Error, Value
+from outcome import Error, Outcome, Value
 
-from ._callables import refuse_coroutine
+from ._isolated_chunks import run_each
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextvars import Context
 
-# Seconds that a chunk should take: short for whoever waits behind it, and long against what it
-# costs the event loop, which wakes for each one and takes the GIL, and a CPU, from the workers.
-CHUNK_SECONDS: Final = 2e-3
+# Seconds that a chunk should take: short for whoever waits behind it (as long as Python lets a
+# thread keep the GIL), and long against what it costs the event loop, which wakes for each one and
+# takes the GIL, and a CPU, from the workers.
+CHUNK_SECONDS: Final = 5e-3
 
 # Seconds after which a chunk ends, though there are items left, since it was planned too long.
 CHUNK_SECONDS_MOST: Final = 2 * CHUNK_SECONDS
@@ -29,6 +29,12 @@ LONG_CHUNK_SECONDS: Final = 20e-3
 
 # Items whose results are handed out without a checkpoint.
 CHUNK_ITEMS_MOST: Final = 512
+
+# What was learnt from earlier chunks counts so much beside a new one.
+_MEMORY: Final = 0.75
+
+# How many times as many items as a chunk that has ended the next one may have.
+_GROWTH_MOST: Final = 8
 
 # What a chunk has come to: results, the exception that ended it, and the seconds that it took.
 ChunkResult: TypeAlias = tuple[list[Any], BaseException | None, float]
@@ -54,20 +60,29 @@ class ChunkSize:
         self._most = most
         self.items: int = chunksize or 1
         self.chunks_are_long: bool = True  # for all that is known
+        # Of the chunks up to now, the later the more: one that lost its CPU for a while says
+        # little.
+        self._items = 0.0
+        self._seconds = 0.0
+        self._readable = most  # in CHUNK_SECONDS
 
     def learn(self, items: int, seconds: float) -> None:
         """A chunk of so many items took so long on a worker."""
         self.chunks_are_long = seconds > LONG_CHUNK_SECONDS
         if self.is_fixed or not items:
             return
-        # At most doubled by each: a time that is short against the clock's noise says little.
-        most = min(self._most, max(self.items, 2 * items))
-        self.items = max(1, min(most, int(items * CHUNK_SECONDS / max(seconds, 1e-9))))
+        self._items = self._items * _MEMORY + items
+        self._seconds = self._seconds * _MEMORY + seconds
+        # A few items say little of many.
+        most = min(self._most, self._readable, max(self.items, _GROWTH_MOST * items))
+        fitting = int(self._items * CHUNK_SECONDS / max(self._seconds, 1e-9))
+        self.items = max(1, min(most, fitting))
 
     def learn_reading(self, items: int, seconds: float) -> None:
         """To read so many items held up the loop for so long."""
-        if not self.is_fixed and seconds > CHUNK_SECONDS:
-            self.items = max(1, min(self.items, int(items * CHUNK_SECONDS / seconds)))
+        self._readable = max(1, int(items * CHUNK_SECONDS / max(seconds, 1e-9)))
+        if not self.is_fixed:
+            self.items = min(self.items, self._readable)
 
 
 def run_chunk(work: Work, first: int, items: deque[Any]) -> ChunkResult:
@@ -76,44 +91,19 @@ def run_chunk(work: Work, first: int, items: deque[Any]) -> ChunkResult:
     The event loop may take items from the right meanwhile, all of them to end the chunk. Those that
     are left when the time is up are the event loop's again.
     """
-    results: list[Any] = []
-    add: Callable[[Any], object] = results.append
-    if work.return_outcomes:
-
-        def add(value: object) -> None:
-            results.append(Value(value))
-
     began = perf_counter()
     end = began + work.seconds
-    while (error := _run_items(work, items, add, end)) is not None:
-        error.add_note(f"raised for item {first + len(results)} of the map")
-        if not work.return_outcomes:
-            break
-        results.append(Error(error))
-        if perf_counter() >= end:
-            error = None
-            break
-    return results, error, perf_counter() - began
+    results, errors, failure = run_each(
+        work.fn, work.star, work.return_outcomes, work.context, end, first, items
+    )
+    if work.return_outcomes:
+        results = outcomes_of(results, errors)
+    return results, failure, perf_counter() - began
 
 
-def _run_items(
-    work: Work, items: deque[Any], add: Callable[[Any], object], end: float
-) -> BaseException | None:
-    """Run items until none is left, the time is up, or one fails: then return the exception."""
-    fn, star, take, copy_context = work.fn, work.star, items.popleft, work.context.copy
-    try:
-        while True:
-            try:
-                item = take()
-            except IndexError:
-                return None
-            value = copy_context().run(fn, *item) if star else copy_context().run(fn, item)
-            if type(value) is CoroutineType:
-                refuse_coroutine("fn", fn, value)
-            add(value)
-            if perf_counter() >= end:
-                return None
-    except BaseException as error:
-        # As after run_sync, the traceback has only the frames of `fn`.
-        here = error.__traceback__
-        return error.with_traceback(here and here.tb_next)
+def outcomes_of(results: Iterable[Any], errors: Iterable[int]) -> list[Outcome[Any]]:
+    """The outcomes of items, of which some have raised what stands for their results."""
+    outcomes: list[Outcome[Any]] = list(map(Value, results))
+    for index in errors:
+        outcomes[index] = Error(outcomes[index].unwrap())
+    return outcomes

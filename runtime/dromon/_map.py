@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 import trio
-from outcome import Error, Value
 from trio.lowlevel import (
     Abort,
     ParkingLot,
@@ -39,6 +38,7 @@ from ._chunks import (
     ChunkResult,
     ChunkSize,
     Work,
+    outcomes_of,
     run_chunk,
 )
 from ._errors import ClosedPoolError
@@ -128,10 +128,11 @@ class Map:
         self._port_at_the_end: _bridge.Port | None = None
 
         self._read = 0
+        self._reading_since = 0.0  # without a checkpoint
         self._in_flight = 0
         self._exhausted = False
-        self._growing: _Chunk | None = None  # of an async iterable: it may get more items
-        self._waiting: deque[_Chunk] = deque()
+        self._ahead: list[Any] = []  # the last that were read, which are in no chunk yet
+        self._rests: deque[_Chunk] = deque()  # of chunks whose time was up
         self._submitted: dict[_Chunk, _bridge.Call] = {}
         self._finished: dict[int, list[Any]] = {}  # by the index of the first item
         self._next_in_order = 0
@@ -166,8 +167,8 @@ class Map:
     def _withdraw(self, raise_cancel: Callable[[], NoReturn]) -> Abort:
         """Let nothing more begin; trio's abort function. What runs is waited for."""
         self._cancelled = True
-        self._waiting.clear()
-        self._growing = None
+        self._ahead.clear()
+        self._rests.clear()
         for chunk, call in list(self._submitted.items()):
             chunk.items.clear()  # if it runs, it ends before its next item
             if call.abort(raise_cancel) is Abort.SUCCEEDED:
@@ -190,53 +191,45 @@ class Map:
     # ---- Items -----------------------------------------------------------------------------------
 
     def wants_items(self) -> int:
-        """How many items may be read now, at once; 0 if none."""
-        if self._waiting or self._cancelled:
-            return 0
-        room = self._bounds.in_flight() - self._in_flight
-        if self.source.is_async:
-            return int(room > 0)
+        """How many items may be read now, at once; 0 if none.
+
+        They are read ahead, a chunk for each worker: so one that ends is followed at once, and the
+        reader need not be woken for each.
+        """
         size = self._bounds.size.items
-        return size if room >= size and len(self._submitted) < self._bounds.submitted() else 0
+        if self._cancelled or len(self._ahead) >= self._bounds.workers * size:
+            return 0
+        items = 1 if self.source.is_async else size
+        room = self._bounds.in_flight() - self._in_flight
+        return items if room >= items else 0
 
     async def wait_for_room(self) -> int:
-        """Wait, if need be, until items may be read, and return how many."""
+        """Wait, if need be, until items may be read, and return how many.
+
+        A checkpoint, unless the last one was a short time ago: to read an item need not be one.
+        """
+        if perf_counter() - self._reading_since > CHUNK_SECONDS:
+            await checkpoint()
+            self._reading_since = perf_counter()
         while not (items := self.wants_items()):
             await self._for_room.park()
+            self._reading_since = perf_counter()
         return items
 
     @enable_ki_protection
-    def add_chunk(self, items: list[Any], seconds: float) -> None:
-        """Take in a chunk of items, which it took so long to read."""
-        self._bounds.size.learn_reading(len(items), seconds)
-        self._waiting.append(_Chunk(self._read, self._read + len(items), deque(items)))
-        self._count_in(len(items))
+    def add_items(self, items: list[Any]) -> None:
+        self._ahead += items
+        self._read += len(items)
+        self._in_flight += len(items)
         self._dispatch()
 
-    @enable_ki_protection
-    def add_item(self, item: Any) -> None:
-        """Take in an item that need not be a chunk of its own."""
-        chunk = self._growing
-        if chunk is None:
-            chunk = self._growing = _Chunk(self._read, self._read, deque())
-        chunk.items.append(item)
-        chunk.end += 1
-        self._count_in(1)
-        if len(chunk.items) >= self._bounds.size.items:
-            self._waiting.append(chunk)
-            self._growing = None
-        self._dispatch()
-
-    def _count_in(self, items: int) -> None:
-        self._read += items
-        self._in_flight += items
+    def learn_reading(self, items: int, seconds: float) -> None:
+        """To read so many items held up the loop for so long."""
+        self._bounds.size.learn_reading(items, seconds)
 
     @enable_ki_protection
     def end_reading(self) -> None:
         self._exhausted = True
-        if self._growing is not None:
-            self._waiting.append(self._growing)
-            self._growing = None
         self._dispatch()
         self._wake()
 
@@ -253,19 +246,22 @@ class Map:
             self._fail(error)
 
     def _next_chunk(self) -> _Chunk | None:
-        if self._waiting:
-            chunk = self._waiting.popleft()
-            if len(chunk.items) > self._bounds.size.items:
-                self._waiting.appendleft(_split(chunk, self._bounds.size.items))
+        size = self._bounds.size.items
+        if self._rests:
+            chunk = self._rests.popleft()
+            if len(chunk.items) > size:
+                self._rests.appendleft(_split(chunk, size))
             return chunk
-        if len(self._submitted) >= self._bounds.workers:
-            return None
-        # There is a worker with nothing to do.
-        if (growing := self._growing) is not None:
-            self._growing = None
-            return growing
-        may_share = self._hungry and not (
-            self._is_isolated or self._bounds.size.is_fixed or self._can_read_on()
+        is_idle = len(self._submitted) < self._bounds.workers  # a worker
+        if len(self._ahead) >= size or (self._ahead and (is_idle or self._exhausted)):
+            first = self._read - len(self._ahead)
+            items = deque(self._ahead[:size])
+            del self._ahead[:size]
+            return _Chunk(first, first + len(items), items)
+        may_share = (
+            is_idle
+            and self._hungry
+            and not (self._is_isolated or self._bounds.size.is_fixed or self._can_read_on())
         )
         return self._share() if may_share else None
 
@@ -319,12 +315,8 @@ class Map:
 
     def _take_isolated(self, chunk: _Chunk, call: _bridge.Call) -> ChunkResult:
         """What has become of the chunk, whose items that ran are still in it."""
-        values, failed, error, seconds = call.unwrap()
-        results = list(values)
-        if self._work.return_outcomes:
-            results = list(map(Value, results))
-            for index in failed:
-                results[index] = Error(values[index])
+        values, errors, error, seconds = call.unwrap()
+        results = outcomes_of(values, errors) if self._work.return_outcomes else list(values)
         for _ in range(min(len(results), len(chunk.items))):
             chunk.items.popleft()
         return results, error, seconds
@@ -361,7 +353,7 @@ class Map:
         self.done += len(results)
         if chunk.items:  # its time was up
             rest = _Chunk(chunk.first + len(results), chunk.end, chunk.items)
-            self._waiting.appendleft(rest)
+            self._rests.appendleft(rest)
         if not results:
             return
         if self._order is Order.AS_THEY_FINISH:
@@ -383,7 +375,7 @@ class Map:
 
     def _wake(self) -> None:
         """Wake whoever can go on, after chunks were read, have ended, or were handed out."""
-        if self._for_room and self.wants_items():
+        if self._for_room and len(self._ahead) < self._bounds.size.items and self.wants_items():
             self._for_room.unpark()
         if self._ready or self.is_over():
             self._for_results.unpark_all()
@@ -459,23 +451,18 @@ async def _read_sync(map: Map) -> None:
             items = list(islice(iterator, wanted))
         items_read = len(items)
         if items:
-            map.add_chunk(items, perf_counter() - began)
-        await checkpoint()
+            map.learn_reading(items_read, perf_counter() - began)
+            map.add_items(items)
     map.end_reading()
 
 
 @disable_ki_protection
 async def _read_async(map: Map) -> None:
     iterable: AsyncIterable[Any] = map.source.items
-    since = perf_counter()
     with _blaming("the iterable"):
         async for item in iterable:
-            map.add_item(item)
+            map.add_items([item])
             await map.wait_for_room()
-            # To read an item need not be a checkpoint.
-            if perf_counter() - since > CHUNK_SECONDS:
-                await checkpoint()
-                since = perf_counter()
     map.end_reading()
 
 

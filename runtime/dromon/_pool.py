@@ -550,7 +550,7 @@ class Pool:
           ordered (bool): Whether the results come in the order of the items; else as they are
               there.
           chunksize (int | str): How many items a worker gets at once. ``"auto"`` begins with one
-              and follows the time that the items take, so that a chunk takes 2 milliseconds: at
+              and follows the time that the items take, so that a chunk takes 5 milliseconds: at
               most 512, and at most so many that ``max_in_flight`` holds two chunks for each worker.
               A chunk that proves too long is divided. With a number all chunks have that size, but
               the last, and those of an async iterable that does not give items fast enough.

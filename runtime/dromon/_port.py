@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from outcome import Outcome, acapture, capture
 from trio import CancelScope, Event, open_nursery
+from trio.abc import Instrument
 from trio.lowlevel import (
     Abort,
     RunVar,
     Task,
+    add_instrument,
     checkpoint,
     current_trio_token,
     enable_ki_protection,
+    remove_instrument,
     reschedule,
     spawn_system_task,
     wait_readable,
@@ -91,9 +94,21 @@ async def on_own_port(function: Callable[[_bridge.Port], Awaitable[RetT]]) -> Re
     return result.unwrap()
 
 
+class _Look(Instrument):
+    """Lets a loop that has nothing else to do look for calls that end soon, before it sleeps."""
+
+    def __init__(self, port: _bridge.Port) -> None:
+        self._port = port
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._port.look(timeout)
+
+
 @enable_ki_protection
 async def _deliver_calls(port: _bridge.Port) -> None:
     """Wake whoever waits for the calls that come out of the port, until the run ends."""
+    look = _Look(port)
+    add_instrument(look)
     try:
         while True:
             await wait_readable(port.fileno())
@@ -102,6 +117,7 @@ async def _deliver_calls(port: _bridge.Port) -> None:
         # System tasks are cancelled as soon as the main task has ended. Others of them may still
         # wait for calls that cannot be cancelled.
         await _deliver_rest(port)
+        remove_instrument(look)
         _port_of_run.set(None)
         port.close()
 
@@ -129,7 +145,7 @@ def _wake_waiters(calls: list[_bridge.Call]) -> None:
     for call in calls:
         waiter = call.waiter
         if type(waiter) is Task:
-            reschedule(waiter, cast("Outcome[object]", call))
+            reschedule(waiter, call)  # type: ignore[arg-type]  # an Outcome, see below
         elif call.asks:  # nobody waits for it who could serve
             call.unwrap().start_system_task()
             call.leave()

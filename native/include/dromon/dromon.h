@@ -136,6 +136,11 @@ DROMON_API int dromon_port_post(dromon_port *port, dromon_task *task);
 /* Makes the eventfd readable, unless the consumer has been told and has not looked since. */
 DROMON_API void dromon_port_notify(dromon_port *port);
 
+/* For the consumer, before it sleeps on the descriptor: waits a short while without, and no longer than
+ * `most_ns`, for a notify. To be woken takes longer than a short task. It waits shorter, or not at
+ * all, while that does not pay, or if the port was opened where the process might use one CPU only. */
+DROMON_API void dromon_port_look(dromon_port *port, uint64_t most_ns);
+
 /* For a consumer without an event loop: waits until the eventfd is readable. 0, -ETIMEDOUT after
  * `timeout_ns` nanoseconds (below 0: no limit), or -EINTR. */
 DROMON_API int dromon_port_wait(dromon_port *port, int64_t timeout_ns);
@@ -263,6 +268,10 @@ DROMON_API int dromon_submit_child(dromon_task *task, int pinned);
  * withdrawn. */
 DROMON_API int dromon_take_back_child(dromon_task *task);
 
+/* The longest, in nanoseconds, that it pays to look for what somebody else does soon, before sleeping until then:
+ * 50,000, but 0 where the process may use one CPU only. */
+DROMON_API uint32_t dromon_longest_search_ns(void);
+
 /* Where, and how willingly, the kernel runs the workers. */
 typedef struct dromon_placement {
   const uint64_t *cpus; /* for each worker `cpu_words` words, bit n of word w for CPU 64 * w + n.
@@ -280,11 +289,11 @@ typedef struct dromon_pool_config {
   uint64_t stack_size;     /* bytes, rounded up to pages, at least DROMON_STACK_SIZE_MIN. 0: the
                               default */
   uint64_t guard_size;     /* bytes below the stack, rounded up to pages. 0: the default */
-  uint32_t batch_tasks;    /* most tasks of one batch. 0: 64 */
+  uint32_t batch_tasks;    /* most tasks of one batch. 0: 256 */
   uint32_t batch_ns;       /* no task begins later than this in its batch. 0: 500,000 */
   uint32_t search_ns;    /* longest that a worker looks for work before it parks; it looks shorter,
-                              or not at all, while that does not pay. 0: 20,000, or
-                              DROMON_SEARCH_NEVER where the process may use one CPU only */
+                              or not at all, while that does not pay. 0: as
+                              dromon_longest_search_ns() says; never: DROMON_SEARCH_NEVER */
   uint32_t spawn;        /* enum dromon_spawn: how to make the workers. Any but AUTO is taken by its
                               word: where it cannot be had the opening fails */
   const dromon_ops *ops; /* NULL: the workers run native tasks alone */
