@@ -8,8 +8,7 @@
 #   make test-debian SUITE=trixie  with glibc and the Pythons of another Debian
 #   make lint     formatting, types, and a build in which every warning is an error
 #   make format   format C and Python
-#   make bench    the core alone beside its floors, then calls, maps, tasks, interpreters and green threads beside
-#                 their peers
+#   make bench    dromon beside its peers, and the core alone beside its floors
 #   make docs     the documentation, in docs/_build/html
 #   make clean    remove all that was made
 #
@@ -77,13 +76,7 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed build/bench/build.ninja
 	$(RUN) ninja -C build/bench
-	$(RUN) python benchmarks/native.py build/bench/benchmarks/native
-	$(RUN) python benchmarks/calls.py
-	$(RUN) python benchmarks/lateness.py
-	$(RUN) python benchmarks/maps.py
-	$(RUN) python benchmarks/executor.py
-	$(RUN) python benchmarks/interpreters.py
-	$(RUN) python benchmarks/green.py
+	$(RUN) python -m benchmarks
 
 docs: $(VENV)/installed
 	$(RUN) sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -1,5 +1,5 @@
 /* handoff.c - one task to a worker that sleeps, and back to a submitter that sleeps meanwhile, beside two
- * bare threads that wake each other by futex.
+ * bare threads that wake each other, by futex and by eventfd.
  *
  * Once with both on one CPU, where a wake-up is a switch, and once on two, where it is an interrupt to
  * a processor that may have gone idle. Either way the submitter begins when the other one is about to
@@ -10,6 +10,8 @@
 #include <dromon/dromon.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 enum { HANDOFFS = 5000 };
 
@@ -27,10 +29,45 @@ static double times[HANDOFFS];
 
 /* ---- Two bare threads ----------------------------------------------------------------------- */
 
+/* A way to one of the two. */
+struct bell {
+  _Alignas(CACHE_LINES) uint32_t word;
+  int fd;
+};
+
+/* How it is rung for the i-th time, and how that is waited for. */
+struct bell_type {
+  void (*ring)(struct bell *bell, uint32_t i);
+  void (*await)(struct bell *bell, uint32_t i);
+};
+
+static void ring_futex(struct bell *bell, uint32_t i) {
+  tell(&bell->word, i);
+}
+
+static void await_futex(struct bell *bell, uint32_t i) {
+  await(&bell->word, i);
+}
+
+static void ring_eventfd(struct bell *bell, uint32_t i) {
+  (void)i;
+  MUST(eventfd_write(bell->fd, 1) == 0);
+}
+
+static void await_eventfd(struct bell *bell, uint32_t i) {
+  (void)i;
+  eventfd_t value;
+  MUST(eventfd_read(bell->fd, &value) == 0);
+}
+
+static const struct bell_type futex = {ring_futex, await_futex};
+static const struct bell_type eventfds = {ring_eventfd, await_eventfd};
+
 struct pair {
-  _Alignas(CACHE_LINES) uint32_t there;
-  _Alignas(CACHE_LINES) uint32_t back;
+  struct bell there;
+  struct bell back;
   _Alignas(CACHE_LINES) uint32_t awaited; /* what the echo waits for */
+  const struct bell_type *type;
   unsigned cpu;
 };
 
@@ -39,26 +76,32 @@ static void *echo(void *argument) {
   run_on(pair->cpu);
   for (uint32_t i = 1; i <= HANDOFFS; i++) {
     store_release(&pair->awaited, i);
-    await(&pair->there, i);
-    tell(&pair->back, i);
+    pair->type->await(&pair->there, i);
+    pair->type->ring(&pair->back, i);
   }
   return NULL;
 }
 
-static void measure_pair(const char *name, unsigned cpu) {
-  struct pair pair = {.cpu = cpu};
+static void measure_pair(const char *name, unsigned cpu, const struct bell_type *type) {
+  if (!is_asked(name) || !has_cpu(cpu))
+    return;
+  struct pair pair = {
+      .there.fd = eventfd(0, 0), .back.fd = eventfd(0, 0), .type = type, .cpu = cpu};
+  MUST(pair.there.fd >= 0 && pair.back.fd >= 0);
   pthread_t thread;
   MUST(pthread_create(&thread, NULL, echo, &pair) == 0);
   for (uint32_t i = 1; i <= HANDOFFS; i++) {
     while (load_acquire(&pair.awaited) != i)
       sched_yield();
     uint64_t start = os_now_ns();
-    tell(&pair.there, i);
-    await(&pair.back, i);
+    type->ring(&pair.there, i);
+    type->await(&pair.back, i);
     times[i - 1] = (double)(os_now_ns() - start);
   }
   pthread_join(thread, NULL);
-  report(name, median(times, HANDOFFS));
+  close(pair.there.fd);
+  close(pair.back.fd);
+  report("ns", median(times, HANDOFFS));
 }
 
 /* ---- A worker ------------------------------------------------------------------------------- */
@@ -101,7 +144,9 @@ static void let_all_come_back(dromon_port *port, unsigned count) {
   }
 }
 
-static void measure_pool(const char *name, const char *wakes, unsigned cpu, bool parked) {
+static void measure_pool(const char *name, unsigned cpu, bool parked) {
+  if (!is_asked(name) || !has_cpu(cpu))
+    return;
   dromon_pool *pool = open_pool(cpu, parked ? DROMON_SEARCH_NEVER : 0);
   dromon_port *port;
   MUST(dromon_port_open(&port) == 0);
@@ -118,11 +163,11 @@ static void measure_pool(const char *name, const char *wakes, unsigned cpu, bool
     await(&calls[i].done, 1);
     times[i] = (double)(os_now_ns() - start);
   }
-  report(name, median(times, HANDOFFS));
+  report("ns", median(times, HANDOFFS));
 
   dromon_pool_statistics statistics;
   dromon_pool_read_statistics(pool, &statistics);
-  report(wakes, (double)statistics.wakes / HANDOFFS);
+  report("wakes", (double)statistics.wakes / HANDOFFS);
   let_all_come_back(port, HANDOFFS);
   MUST(dromon_pool_close(pool, NULL) == 0);
   MUST(dromon_pool_join(pool) == 0);
@@ -132,17 +177,14 @@ static void measure_pool(const char *name, const char *wakes, unsigned cpu, bool
 }
 
 int main(int argc, char **argv) {
-  unsigned rounds = begin(argc, argv);
+  begin(argc, argv);
   run_on(0);
-  for (unsigned round = 0; round < rounds; round++) {
-    measure_pair("ping-pong, one CPU", 0);
-    measure_pool("handoff, one CPU", "wakes a handoff, one CPU", 0, true);
-    if (has_two_cpus()) {
-      measure_pair("ping-pong, two CPUs", 1);
-      measure_pool("handoff, two CPUs", "wakes a handoff, two CPUs", 1, true);
-      measure_pool("handoff with search, two CPUs", "wakes a handoff with search, two CPUs", 1,
-                   false);
-    }
-  }
-  return 0;
+  measure_pair("futex ping-pong, one CPU", 0, &futex);
+  measure_pair("eventfd ping-pong, one CPU", 0, &eventfds);
+  measure_pool("handoff, one CPU", 0, true);
+  measure_pair("futex ping-pong, two CPUs", 1, &futex);
+  measure_pair("eventfd ping-pong, two CPUs", 1, &eventfds);
+  measure_pool("handoff, two CPUs", 1, true);
+  measure_pool("handoff with search, two CPUs", 1, false);
+  return end();
 }

@@ -1,8 +1,9 @@
 /* measure.h - what the benchmarks in C share.
  *
- * Each program goes round a number of times, measures each of its things once in every round, so that
- * a machine that gets slower or faster gives each the same share of it, and prints what it saw, one
- * "name<tab>nanoseconds" a line. benchmarks/native.py makes a table of it.
+ * What they see they print, one "name<tab>value" a line. queues, handoff, threads and tasks measure once
+ * the one of their things that their argument names: "ns" is what one of them takes; of a thing that
+ * cannot be had on this machine they print nothing. workers and queued measure once all that they have.
+ * benchmarks/programs.py runs them.
  */
 #ifndef DROMON_BENCHMARKS_MEASURE_H
 #define DROMON_BENCHMARKS_MEASURE_H
@@ -12,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Ends the program, since a step of it failed. */
 #define MUST(condition)                                                                            \
@@ -23,7 +25,7 @@
   } while (0)
 
 static inline void report(const char *name, double value) {
-  printf("%s\t%.2f\n", name, value);
+  printf("%s\t%.6g\n", name, value);
 }
 
 /* Reports what each of `count` took, of all that ran since `start`. */
@@ -36,7 +38,7 @@ static inline int compare(const void *left, const void *right) {
   return (difference > 0) - (difference < 0);
 }
 
-/* Sorts `values`. */
+/* The median, which the few do not disturb in which somebody else had the processor. Sorts `values`. */
 static inline double median(double *values, unsigned count) {
   qsort(values, count, sizeof *values, compare);
   return values[count / 2];
@@ -66,17 +68,36 @@ static inline void run_on(unsigned n) {
   MUST(os_set_affinity(cpus, sizeof cpus) == 0);
 }
 
-static inline bool has_two_cpus(void) {
+static inline bool has_cpu(unsigned n) {
   unsigned count = 0;
   for (unsigned word = 0; word < CPU_WORDS; word++)
     count += (unsigned)__builtin_popcountll(all_cpus[word]);
-  return count > 1;
+  return n < count;
 }
 
-/* First of all, on the main thread. Returns the rounds to go: the only argument. */
-static inline unsigned begin(int argc, char **argv) {
+/* What is to be measured: the only argument. */
+static const char *asked;
+static bool is_known;
+
+/* First of all, on the main thread. */
+static inline void begin(int argc, char **argv) {
+  MUST(argc == 2);
+  asked = argv[1];
   MUST(os_get_affinity(all_cpus, sizeof all_cpus) >= 0);
-  return argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1;
+}
+
+/* Before a thing is measured: whether it is that one. */
+static inline bool is_asked(const char *name) {
+  bool is_this = strcmp(asked, name) == 0;
+  is_known = is_known || is_this;
+  return is_this;
+}
+
+/* What main() returns at last. */
+static inline int end(void) {
+  if (!is_known)
+    fprintf(stderr, "nothing is called \"%s\" here\n", asked);
+  return is_known ? 0 : 2;
 }
 
 #endif

@@ -1,39 +1,39 @@
-/* queues.c - what push, pop and steal cost where nobody else is at the queue, and what a steal costs
- * where the owner is busy. */
+/* queues.c - what push, pop, steal and take cost where nobody else is at the queue, and what a steal
+ * costs where the owner is busy. */
 #include "deque.h"
 #include "measure.h"
 #include "ring.h"
 
+#include <dromon/dromon.h>
 #include <pthread.h>
 
 enum { CAPACITY = 256, LAPS = 4000 };
 
-/* Of each lap, for each of the things done in it. The median is not disturbed by the few laps in which
- * somebody else had the processor. */
+/* Of each lap, for each of the things done in it. */
 static double times[LAPS];
-
-static void report_laps(const char *name) {
-  report(name, median(times, LAPS));
-}
 
 static double since(uint64_t start) {
   return (double)(os_now_ns() - start) / CAPACITY;
 }
 
 /* What no queue of this sort can do without. */
-static void measure_write(void) {
+static void measure_write(const char *name) {
   static uint64_t word;
+  if (!is_asked(name))
+    return;
   for (unsigned lap = 0; lap < LAPS; lap++) {
     uint64_t start = os_now_ns();
     for (unsigned i = 0; i < CAPACITY; i++)
       fetch_add_acq_rel(&word, 1);
     times[lap] = since(start);
   }
-  report_laps("one read-modify-write");
+  report("ns", median(times, LAPS));
 }
 
-static void measure_ring(void) {
+static void measure_ring(const char *name) {
   struct ring ring;
+  if (!is_asked(name))
+    return;
   MUST(ring_init(&ring, CAPACITY) == 0);
   for (unsigned lap = 0; lap < LAPS; lap++) {
     uint64_t start = os_now_ns();
@@ -43,7 +43,7 @@ static void measure_ring(void) {
     }
     times[lap] = since(start);
   }
-  report_laps("ring push + pop");
+  report("ns", median(times, LAPS));
   ring_destroy(&ring);
 }
 
@@ -52,8 +52,10 @@ static void fill(struct deque *deque) {
     MUST(deque_push(deque, deque));
 }
 
-static void measure_deque(void) {
+static void measure_deque(const char *name) {
   struct deque deque;
+  if (!is_asked(name))
+    return;
   MUST(deque_init(&deque, CAPACITY) == 0);
   for (unsigned lap = 0; lap < LAPS; lap++) {
     uint64_t start = os_now_ns();
@@ -62,8 +64,15 @@ static void measure_deque(void) {
       MUST(deque_pop(&deque) != NULL);
     times[lap] = since(start);
   }
-  report_laps("deque push + pop");
+  report("ns", median(times, LAPS));
+  deque_destroy(&deque);
+}
 
+static void measure_steal(const char *name) {
+  struct deque deque;
+  if (!is_asked(name))
+    return;
+  MUST(deque_init(&deque, CAPACITY) == 0);
   for (unsigned lap = 0; lap < LAPS; lap++) {
     fill(&deque);
     uint64_t start = os_now_ns();
@@ -71,8 +80,23 @@ static void measure_deque(void) {
       MUST(deque_steal(&deque) != NULL);
     times[lap] = since(start);
   }
-  report_laps("steal");
+  report("ns", median(times, LAPS));
   deque_destroy(&deque);
+}
+
+static void measure_take(const char *name) {
+  dromon_port *port;
+  if (!is_asked(name))
+    return;
+  MUST(dromon_port_open(&port) == 0);
+  for (unsigned lap = 0; lap < LAPS; lap++) {
+    uint64_t start = os_now_ns();
+    for (unsigned i = 0; i < CAPACITY; i++)
+      MUST(dromon_port_take(port) == NULL);
+    times[lap] = since(start);
+  }
+  report("ns", median(times, LAPS));
+  dromon_port_unref(port);
 }
 
 /* ---- Beside a thread on another CPU --------------------------------------------------------- */
@@ -136,27 +160,27 @@ static void measure_beside(const char *name, void *(*other)(void *),
                            double (*lap_of)(struct contest *)) {
   struct contest contest = {.over = 0};
   pthread_t thread;
+  if (!is_asked(name) || !has_cpu(1))
+    return;
   MUST(deque_init(&contest.deque, CAPACITY) == 0);
   MUST(pthread_create(&thread, NULL, other, &contest) == 0);
   for (unsigned lap = 0; lap < LAPS; lap++)
     times[lap] = lap_of(&contest);
-  report_laps(name);
+  report("ns", median(times, LAPS));
   store_relaxed(&contest.over, 1);
   pthread_join(thread, NULL);
   deque_destroy(&contest.deque);
 }
 
 int main(int argc, char **argv) {
-  unsigned rounds = begin(argc, argv);
+  begin(argc, argv);
   run_on(0);
-  for (unsigned round = 0; round < rounds; round++) {
-    measure_write();
-    measure_ring();
-    measure_deque();
-    if (has_two_cpus()) {
-      measure_beside("a word to another CPU", send_back, send_few);
-      measure_beside("steal beside a busy owner", own, steal_few);
-    }
-  }
-  return 0;
+  measure_write("one read-modify-write");
+  measure_ring("ring push + pop");
+  measure_deque("deque push + pop");
+  measure_steal("steal");
+  measure_take("take of an empty port");
+  measure_beside("a word to another CPU", send_back, send_few);
+  measure_beside("steal beside a busy owner", own, steal_few);
+  return end();
 }

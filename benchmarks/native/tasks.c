@@ -1,10 +1,9 @@
 /* tasks.c - empty native tasks, as fast as one producer can submit them and take them back, beside a
  * bare ring between two threads.
  */
-#include "measure.h"
+#include "pools.h"
 #include "ring.h"
 
-#include <dromon/dromon.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -27,28 +26,18 @@ static unsigned submit_again(dromon_pool *pool, dromon_port *port, dromon_task *
   while (tasks != NULL && submitted < left) {
     dromon_native_task *native = (dromon_native_task *)tasks;
     tasks = tasks->next;
-    dromon_native_task_init(native, nothing, NULL, port);
-    MUST(dromon_pool_submit(pool, &native->task) == 0);
+    submit(pool, port, native, nothing, NULL);
     submitted++;
   }
   return submitted;
 }
 
-static unsigned count_of(const dromon_task *tasks) {
-  unsigned count = 0;
-  for (; tasks != NULL; tasks = tasks->next)
-    count++;
-  return count;
-}
-
-static void measure_pool(const char *name, const char *wakes, unsigned workers) {
-  dromon_pool_config config = {.workers = workers};
-  dromon_pool *pool;
-  dromon_port *port;
-  MUST(dromon_pool_open(&config, &pool) == 0);
-  MUST(dromon_port_open(&port) == 0);
-  dromon_native_task *natives = calloc(IN_FLIGHT, sizeof *natives);
-  MUST(natives != NULL);
+static void measure_pool(const char *name, unsigned workers) {
+  if (!is_asked(name))
+    return;
+  dromon_pool *pool = open_pool(workers);
+  dromon_port *port = open_port();
+  dromon_native_task *natives = make_tasks(IN_FLIGHT);
   for (unsigned i = 0; i + 1 < IN_FLIGHT; i++)
     natives[i].task.next = &natives[i + 1].task;
 
@@ -60,17 +49,13 @@ static void measure_pool(const char *name, const char *wakes, unsigned workers) 
       MUST(dromon_port_wait(port, -1) == 0);
       continue;
     }
-    finished += count_of(tasks);
+    finished += (unsigned)count_of(tasks);
     submitted += submit_again(pool, port, tasks, TASKS - submitted);
   }
-  report_each(name, start, TASKS);
+  report_each("ns", start, TASKS);
 
-  dromon_pool_statistics statistics;
-  dromon_pool_read_statistics(pool, &statistics);
-  report(wakes, 1000.0 * (double)statistics.wakes / TASKS);
-  MUST(dromon_pool_close(pool, NULL) == 0);
-  MUST(dromon_pool_join(pool) == 0);
-  dromon_pool_unref(pool);
+  report("wakes", (double)statistics_of(pool).wakes / TASKS);
+  end_pool(pool);
   dromon_port_unref(port);
   free(natives);
 }
@@ -87,9 +72,11 @@ static void *take_all(void *argument) {
   return NULL;
 }
 
-static void measure_ring(void) {
+static void measure_ring(const char *name) {
   struct ring ring;
   pthread_t thread;
+  if (!is_asked(name))
+    return;
   MUST(ring_init(&ring, IN_FLIGHT) == 0);
   MUST(pthread_create(&thread, NULL, take_all, &ring) == 0);
   uint64_t start = os_now_ns();
@@ -100,15 +87,14 @@ static void measure_ring(void) {
       sched_yield();
   }
   pthread_join(thread, NULL);
-  report_each("bare ring", start, TASKS);
+  report_each("ns", start, TASKS);
   ring_destroy(&ring);
 }
 
 int main(int argc, char **argv) {
-  for (unsigned round = begin(argc, argv); round > 0; round--) {
-    measure_pool("one worker", "wakes per 1,000 tasks, one worker", 1);
-    measure_pool("two workers", "wakes per 1,000 tasks, two workers", 2);
-    measure_ring();
-  }
-  return 0;
+  begin(argc, argv);
+  measure_pool("one worker", 1);
+  measure_pool("two workers", 2);
+  measure_ring("bare ring");
+  return end();
 }

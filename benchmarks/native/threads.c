@@ -87,26 +87,26 @@ static int make_worker_by_clone3(void) {
 
 static void measure(const char *name, int (*make)(void)) {
   static double times[THREADS];
+  if (!is_asked(name))
+    return;
   for (unsigned i = 0; i < THREADS; i++) {
     uint64_t start = os_now_ns();
     if (make() < 0)
       return; /* this way cannot be had here */
     times[i] = (double)(os_now_ns() - start);
   }
-  report(name, median(times, THREADS));
+  report("ns", median(times, THREADS));
 }
 
 int main(int argc, char **argv) {
-  unsigned rounds = begin(argc, argv);
+  begin(argc, argv);
   run_on(0);
-  for (unsigned round = 0; round < rounds; round++) {
-    measure("a new stack alone", make_stack);
-    measure("pthread, libc's stack", make_pthread);
-    measure("pthread, new stack", make_pthread_on_a_new_stack);
-    measure("bare thread, new stack", make_bare);
-    measure("worker by pthread", make_worker_by_pthread);
-    measure("worker by clone", make_worker_by_clone);
-    measure("worker by clone3", make_worker_by_clone3);
-  }
-  return 0;
+  measure("a new stack alone", make_stack);
+  measure("pthread, libc's stack", make_pthread);
+  measure("pthread, new stack", make_pthread_on_a_new_stack);
+  measure("bare thread, new stack", make_bare);
+  measure("worker by pthread", make_worker_by_pthread);
+  measure("worker by clone", make_worker_by_clone);
+  measure("worker by clone3", make_worker_by_clone3);
+  return end();
 }
