@@ -88,3 +88,9 @@ def describe(workers: int, seed: int) -> dict[str, str]:
         "packages": ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
         "load before": load(),
     }
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

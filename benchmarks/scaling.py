@@ -33,7 +33,7 @@ from rich.table import Table
 
 import dromon
 from benchmarks import programs
-from benchmarks.machine import processor
+from benchmarks.machine import processor, resident
 from benchmarks.workloads import digest_block, nothing
 from dromon import green
 
@@ -92,11 +92,6 @@ def measure_primitives(_: int) -> Figures:
 
 
 # ---- What a process holds ------------------------------------------------------------------------
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def mappings() -> int:

@@ -21,11 +21,15 @@ def share(count: int, concurrent: int) -> list[int]:
     return [count // concurrent + (index < count % concurrent) for index in range(concurrent)]
 
 
-class TrioWay(Way):
-    """Calls awaited in trio tasks, each of which makes one after the other."""
+class TaskWay(Way):
+    """Calls awaited in the tasks of an event loop, each of which makes one after the other."""
 
     def __init__(self, run_sync: RunSync) -> None:
         self.run_sync = run_sync
+
+    async def each(self, function: Callable[..., Awaitable[object]], items: Sequence[Any]) -> None:
+        """Run an async function for each item, each in a task of its own."""
+        raise NotImplementedError
 
     async def calls(
         self, count: int, concurrent: int, fn: Callable[..., object], *args: object
@@ -37,37 +41,23 @@ class TrioWay(Way):
         if concurrent == 1:
             await task(count)
             return
-        async with trio.open_nursery() as nursery:
-            for times in share(count, concurrent):
-                nursery.start_soon(task, times)
+        await self.each(task, share(count, concurrent))
 
     async def map(self, fn: Callable[[Any], object], items: Sequence[Any]) -> None:
         """In as many tasks as items: there is nothing else."""
+        await self.each(partial(self.run_sync, fn), items)
+
+
+class TrioWay(TaskWay):
+    async def each(self, function: Callable[..., Awaitable[object]], items: Sequence[Any]) -> None:
         async with trio.open_nursery() as nursery:
             for item in items:
-                nursery.start_soon(self.run_sync, fn, item)
+                nursery.start_soon(function, item)
 
 
-class AsyncioWay(Way):
-    """The same in asyncio's tasks."""
-
-    def __init__(self, run_sync: RunSync) -> None:
-        self.run_sync = run_sync
-
-    async def calls(
-        self, count: int, concurrent: int, fn: Callable[..., object], *args: object
-    ) -> None:
-        async def task(times: int) -> None:
-            for _ in range(times):
-                await self.run_sync(fn, *args)
-
-        if concurrent == 1:
-            await task(count)
-            return
-        await asyncio.gather(*map(task, share(count, concurrent)))
-
-    async def map(self, fn: Callable[[Any], object], items: Sequence[Any]) -> None:
-        await asyncio.gather(*(self.run_sync(fn, item) for item in items))
+class AsyncioWay(TaskWay):
+    async def each(self, function: Callable[..., Awaitable[object]], items: Sequence[Any]) -> None:
+        await asyncio.gather(*map(function, items))
 
 
 class ExecutorWay(Way):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from dromon import green
 
 from ..contenders.loops import in_no_loop
 from ..contenders.ours import keep_quiet
+from ..machine import resident
 from ..model import Contender, Kind, Measured, Question, Refused, Way
 from ..workloads import nothing
 
@@ -81,11 +81,6 @@ def seconds_of(times: int, function: Callable[[], object]) -> float:
 def repeat(times: int, function: Callable[[], object]) -> None:
     for _ in range(times):
         function()
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # ---- dromon's ------------------------------------------------------------------------------------
