@@ -110,6 +110,10 @@ def test_a_call_that_waits_still_runs_as_far_as_calls_are_counted(pool: dromon.P
 # ---- Saturation ----------------------------------------------------------------------------------
 
 
+# Seconds; long enough that a busy machine does not keep a worker from its calls all that time.
+SATURATED_AFTER = 0.2
+
+
 @pytest.fixture
 def warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is logged, with pools that count as saturated soon."""
@@ -118,7 +122,7 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             messages.append(record.getMessage())
 
-    monkeypatch.setattr(_saturation, "SATURATED_AFTER", 0.02)
+    monkeypatch.setattr(_saturation, "SATURATED_AFTER", SATURATED_AFTER)
     messages: list[str] = []
     handler = Handler()
     _saturation.logger.addHandler(handler)
@@ -127,19 +131,21 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def spin(turns: int) -> None:
-    """Keep the worker busy until the monitor has had so many chances to look."""
+    """Keep this thread until the monitor could have found the pool saturated so many times."""
     done = threading.Event()
     for _ in range(turns):
-        done.wait(0.02)
+        done.wait(SATURATED_AFTER)
 
 
 def test_workers_whose_tasks_are_all_parked_are_not_busy(warned: list[str]) -> None:
     with dromon.Pool(1) as pool:
         event = green.Event()
         waiting = [pool.submit(wait_inside, event) for _ in range(50)]
-        while green_now(pool).parked < 50:
-            pass
-        spin(3)
+        pool.submit(
+            int
+        ).result()  # which runs after them: asking again and again would hold them up
+        assert green_now(pool).parked == 50
+        spin(2)
         assert pool.submit(int).result() == 0
         event.set()
         for future in waiting:
