@@ -23,8 +23,8 @@ def submit(
     pool: dromon.Pool, port: _bridge.Port, function: Callable[..., object], *args: object
 ) -> _bridge.Call:
     task = trio.lowlevel.current_task()
-    call = pool._bridge.call(port, task, function, args, _bridge.WAIT, None)
-    assert call.submit()
+    call = pool._bridge.call(function, args, _bridge.WAIT, None)
+    assert call.submit(port, task)
     return call
 
 
@@ -91,10 +91,21 @@ def test_a_pool_needs_an_address() -> None:
 async def test_a_call_says_what_it_needs() -> None:
     async with dromon.open_pool(1) as pool:
         call = pool._bridge.call
-        with pytest.raises(TypeError, match=r"call\(\) needs a Port"):
-            call(int)  # type: ignore[call-arg, arg-type]
-        with pytest.raises(TypeError, match=r"call\(\) needs a Port"):
-            call(1, 2, 3, 4, 5, 6)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"call\(\) needs a function"):
+            call(int)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"call\(\) needs a function"):
+            call(int, 2, 3, 4)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"submit\(\) needs a Port"):
+            call(int, (), _bridge.WAIT, None).submit(1, None)  # type: ignore[arg-type]
+
+
+async def test_a_call_is_submitted_once() -> None:
+    async with dromon.open_pool(1) as pool:
+        port = new_port()
+        call = submit(pool, port, int)
+        with pytest.raises(TypeError, match="once"):
+            call.submit(port, None)
+        port.close()
 
 
 @pytest.mark.skipif(

@@ -242,11 +242,11 @@ async def test_a_call_is_protected_from_keyboard_interrupts(
 ) -> None:
     protected = []
 
-    def current_port() -> _bridge.Port | None:
+    def current_task() -> trio.lowlevel.Task:
         protected.append(trio.lowlevel.currently_ki_protected())
-        return _port.current_port()
+        return trio.lowlevel.current_task()
 
-    monkeypatch.setattr(_call, "current_port", current_port)
+    monkeypatch.setattr(_call, "current_task", current_task)
     await run_sync(int)
     assert protected == [True]
 

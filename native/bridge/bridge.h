@@ -12,6 +12,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "../core/search.h"
+
 #include <dromon/dromon.h>
 #include <stdbool.h>
 
@@ -53,6 +55,7 @@ typedef struct {
   PyObject *loaded;          /* dict: the number of a function that travelled: the callable here */
   PyObject *module_locks;    /* dict: importlib's, of modules that are being imported */
   PyObject *greenlet_words[3]; /* see parkable.c */
+  PyObject *call_words[2];     /* see call.c */
   PyObject *would_block;       /* these four are classes of dromon.green: see sync.c */
   PyObject *closed_resource;
   PyObject *broken_resource;
@@ -85,10 +88,11 @@ extern PyType_Spec bridge_scope_spec;
  * handle, for those who want to call into it. */
 typedef struct {
   PyObject_HEAD
-  dromon_port *port;  /* counted */
-  dromon_task *taken; /* taken from the port and not yet given out, each with a reference */
-  Py_ssize_t waiting; /* submitted calls that somebody waits for, and that were not given out */
-  bool submitted;     /* there was a call since the last look */
+  dromon_port *port;      /* counted */
+  dromon_task *taken;     /* taken from the port and not yet given out, each with a reference */
+  Py_ssize_t waiting;     /* submitted calls that somebody waits for, and that were not given out */
+  bool submitted;         /* there was a call since the last look */
+  struct search gil_look; /* after a look, before the loop goes on */
   PyObject *abort_succeeded;
   PyObject *abort_failed;
   PyObject *token;
@@ -96,7 +100,6 @@ typedef struct {
 
 typedef struct CallObject CallObject;
 struct errand;
-struct search;
 
 struct call_list {
   CallObject *oldest;
@@ -154,7 +157,7 @@ struct CallObject {
   PyObject_HEAD
   dromon_native_task native; /* of a Python call only its `task` is used */
   PoolObject *pool;
-  PortObject *port;   /* NULL: nobody waits for it */
+  PortObject *port;   /* NULL: it was not submitted yet, or nobody waits for it */
   PyObject *function; /* these three are NULL once the call has run or was withdrawn */
   PyObject *arguments;
   PyObject *context;
@@ -186,24 +189,26 @@ struct CallObject {
 
 CallObject *bridge_call_of(dromon_task *task);
 
-/* A new call, not yet queued: of function(*arguments) in a copy of the current context. `port` and
- * `waiter` may be NULL. */
-CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
-                            PyObject *waiter, PyObject *function, PyObject *arguments,
-                            enum bridge_on_abort on_abort);
+/* A new call, not yet queued: of function(*arguments) in a copy of the current context. */
+CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PyObject *function,
+                            PyObject *arguments, enum bridge_on_abort on_abort);
 
 /* The same, of the C function `fn`. */
-CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
-                                   PyObject *waiter, int (*fn)(void *), void *arg,
-                                   PyObject *kept_alive, enum bridge_on_abort on_abort);
+CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, int (*fn)(void *),
+                                   void *arg, PyObject *kept_alive, enum bridge_on_abort on_abort);
 
 /* The same, of a function that will run in another interpreter, in a context of its own. */
-CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
-                                     PyObject *waiter, PyObject *function, PyObject *arguments,
-                                     enum bridge_on_abort on_abort);
+CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, PyObject *function,
+                                     PyObject *arguments, enum bridge_on_abort on_abort);
 
 /* The same, of nothing: `waiter` is all there is to it, and nobody waits. */
 CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *waiter);
+
+/* Lets a call that is not yet queued come out of `port` with `waiter`, which may be None. */
+void bridge_call_deliver_to(CallObject *call, PortObject *port, PyObject *waiter);
+
+enum { BRIDGE_CALL_WORDS = 2 };
+int bridge_call_words_init(bridge_state *state);
 
 /* -1 with an exception if it is no function that a call can be of: not callable, or asynchronous. */
 int bridge_check_function(PyObject *function);

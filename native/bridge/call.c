@@ -11,23 +11,21 @@ CallObject *bridge_call_of(dromon_task *task) {
   return (CallObject *)(void *)((char *)task - offsetof(CallObject, native));
 }
 
-/* `port`, `waiter`, `function`, `arguments`, `context` and `pool` may be NULL. */
-static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *port,
-                            PyObject *waiter, PyObject *function, PyObject *arguments,
-                            PyObject *context, enum bridge_on_abort on_abort) {
+/* `pool`, `function`, `arguments` and `context` may be NULL. */
+static CallObject *new_call(bridge_state *state, PoolObject *pool, PyObject *function,
+                            PyObject *arguments, PyObject *context, enum bridge_on_abort on_abort) {
   CallObject *call = PyObject_GC_New(CallObject, state->call_type);
   if (call == NULL)
     return NULL;
   call->pool = (PoolObject *)Py_XNewRef((PyObject *)pool);
-  call->port = (PortObject *)Py_XNewRef((PyObject *)port);
+  call->port = NULL;
   call->function = Py_XNewRef(function);
   call->arguments = Py_XNewRef(arguments);
   call->context = Py_XNewRef(context);
   call->name = call->host_name = NULL;
   call->future = NULL;
   call->value = call->error = NULL;
-  call->waiter = waiter == Py_None ? NULL : Py_XNewRef(waiter);
-  call->limiter = call->raise_cancel = NULL;
+  call->waiter = call->limiter = call->raise_cancel = NULL;
   call->on_abort = on_abort;
   call->abandoned = false;
   call->thread_state = NULL;
@@ -42,13 +40,12 @@ static CallObject *new_call(bridge_state *state, PoolObject *pool, PortObject *p
   return call;
 }
 
-CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
-                            PyObject *waiter, PyObject *function, PyObject *arguments,
-                            enum bridge_on_abort on_abort) {
+CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PyObject *function,
+                            PyObject *arguments, enum bridge_on_abort on_abort) {
   PyObject *context = PyContext_CopyCurrent();
   if (context == NULL)
     return NULL;
-  CallObject *call = new_call(state, pool, port, waiter, function, arguments, context, on_abort);
+  CallObject *call = new_call(state, pool, function, arguments, context, on_abort);
   Py_DECREF(context);
   if (call == NULL)
     return NULL;
@@ -57,10 +54,9 @@ CallObject *bridge_call_new(bridge_state *state, PoolObject *pool, PortObject *p
   return call;
 }
 
-CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
-                                     PyObject *waiter, PyObject *function, PyObject *arguments,
-                                     enum bridge_on_abort on_abort) {
-  CallObject *call = new_call(state, pool, port, waiter, function, arguments, NULL, on_abort);
+CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, PyObject *function,
+                                     PyObject *arguments, enum bridge_on_abort on_abort) {
+  CallObject *call = new_call(state, pool, function, arguments, NULL, on_abort);
   if (call == NULL)
     return NULL;
   dromon_task_init(&call->native.task);
@@ -71,25 +67,34 @@ CallObject *bridge_isolated_call_new(bridge_state *state, PoolObject *pool, Port
   return call;
 }
 
-CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, PortObject *port,
-                                   PyObject *waiter, int (*fn)(void *), void *arg,
-                                   PyObject *kept_alive, enum bridge_on_abort on_abort) {
-  CallObject *call = new_call(state, pool, port, waiter, NULL, kept_alive, NULL, on_abort);
+CallObject *bridge_native_call_new(bridge_state *state, PoolObject *pool, int (*fn)(void *),
+                                   void *arg, PyObject *kept_alive, enum bridge_on_abort on_abort) {
+  CallObject *call = new_call(state, pool, NULL, kept_alive, NULL, on_abort);
   if (call == NULL)
     return NULL;
-  dromon_native_task_init(&call->native, fn, arg, port->port);
+  dromon_native_task_init(&call->native, fn, arg, NULL);
   PyObject_GC_Track(call);
   return call;
 }
 
 CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *waiter) {
-  CallObject *call = new_call(state, NULL, port, waiter, NULL, NULL, NULL, BRIDGE_WAIT);
+  CallObject *call = new_call(state, NULL, NULL, NULL, NULL, BRIDGE_WAIT);
   if (call == NULL)
     return NULL;
   dromon_task_init(&call->native.task);
+  bridge_call_deliver_to(call, port, waiter);
   call->abandoned = true;
   PyObject_GC_Track(call);
   return call;
+}
+
+void bridge_call_deliver_to(CallObject *call, PortObject *port, PyObject *waiter) {
+  Py_XSETREF(call->port, (PortObject *)Py_NewRef((PyObject *)port));
+  Py_XSETREF(call->waiter, waiter == Py_None ? NULL : Py_NewRef(waiter));
+  if (call->native.task.native)
+    call->native.port = port->port;
+  if (call->errand != NULL)
+    call->errand->has_run = port->token != Py_None;
 }
 
 /* ---- Functions ------------------------------------------------------------------------------ */
@@ -127,6 +132,43 @@ int bridge_check_function(PyObject *function) {
     return -1;
   }
   return 0;
+}
+
+/* An attribute that is a str, or else str() of it; "None" if there is none. */
+static PyObject *name_of(PyObject *object, PyObject *attribute) {
+  PyObject *name = PyObject_GetAttr(object, attribute);
+  if (name == NULL) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+      return NULL;
+    PyErr_Clear();
+    return PyUnicode_FromString("None");
+  }
+  if (PyUnicode_CheckExact(name))
+    return name;
+  PyObject *text = PyObject_Str(name);
+  Py_DECREF(name);
+  return text;
+}
+
+int bridge_call_words_init(bridge_state *state) {
+  static const char *const words[] = {"__name__", "name"};
+  for (int i = 0; i < BRIDGE_CALL_WORDS; i++) {
+    if ((state->call_words[i] = PyUnicode_InternFromString(words[i])) == NULL)
+      return -1;
+  }
+  return 0;
+}
+
+/* Calls its thread, while it runs, after the function and `host`; after nobody if that is None. */
+static int name_after(CallObject *call, PyObject *host) {
+  if (call->name != NULL || host == Py_None)
+    return 0;
+  PyObject *const *words = bridge_state_of(Py_TYPE(call))->call_words;
+  call->name = name_of(call->function, words[0]);
+  if (call->name == NULL)
+    return -1;
+  call->host_name = name_of(host, words[1]);
+  return call->host_name == NULL ? -1 : 0;
 }
 
 PyObject *bridge_call_thread_name(CallObject *call) {
@@ -305,11 +347,26 @@ bool bridge_call_withdraw(CallObject *call) {
   return true;
 }
 
-PyDoc_STRVAR(submit_doc, "submit($self, /)\n--\n\n"
-                         "Queue the call, once. Return False if the pool is closed.\n\n"
-                         "For the thread of its port's event loop. Does not give up the GIL.");
+PyDoc_STRVAR(submit_doc,
+             "submit($self, port, waiter, /)\n--\n\n"
+             "Queue the call, once. Return False if the pool is closed.\n\n"
+             "It is delivered to `port` when it has ended, with `waiter`: a trio task, after which "
+             "its thread\nis called meanwhile, a callable, or None.\n\n"
+             "For the thread of the port's event loop. Does not give up the GIL.");
 
-static PyObject *call_submit(CallObject *self, PyObject *Py_UNUSED(ignored)) {
+static bool is_task(PyObject *waiter) {
+  return waiter != Py_None && !PyCallable_Check(waiter);
+}
+
+static PyObject *call_submit(CallObject *self, PyObject *const *args, Py_ssize_t nargs) {
+  if (nargs != 2 || self->port != NULL ||
+      !Py_IS_TYPE(args[0], bridge_state_of(Py_TYPE(self))->port_type)) {
+    PyErr_SetString(PyExc_TypeError, "submit() needs a Port and a waiter, once");
+    return NULL;
+  }
+  if (!self->native.task.native && is_task(args[1]) && name_after(self, args[1]) < 0)
+    return NULL;
+  bridge_call_deliver_to(self, (PortObject *)args[0], args[1]);
   Py_INCREF(self);       /* the queue's; first, since the call may be over before submit returns */
   self->port->waiting++; /* for the port's own thread, which this is: nobody has looked yet */
   self->port->submitted = true;
@@ -606,7 +663,7 @@ static PyMethodDef call_methods[] = {
     METHOD(abort, METH_O),
     METHOD(interrupt, METH_NOARGS),
     METHOD(leave, METH_NOARGS),
-    METHOD(submit, METH_NOARGS),
+    {"submit", (PyCFunction)(void (*)(void))call_submit, METH_FASTCALL, submit_doc},
     METHOD(tell_cancelled, METH_NOARGS),
     METHOD(unwrap, METH_NOARGS),
     METHOD(visit, METH_NOARGS),

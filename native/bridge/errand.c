@@ -113,7 +113,6 @@ struct errand *bridge_errand_new(bridge_state *state, CallObject *call) {
     bridge_errand_free(errand);
     return NULL;
   }
-  errand->has_run = call->port->token != Py_None;
   return errand;
 }
 

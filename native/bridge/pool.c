@@ -35,67 +35,38 @@ static bool is_port(PyTypeObject *defining_class, PyObject *object) {
   return Py_IS_TYPE(object, bridge_state_of(defining_class)->port_type);
 }
 
-/* An attribute that is a str, or else str() of it; "None" if there is none. */
-static PyObject *name_of(PyObject *object, const char *attribute) {
-  PyObject *name = PyObject_GetAttrString(object, attribute);
-  if (name == NULL) {
-    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
-      return NULL;
-    PyErr_Clear();
-    return PyUnicode_FromString("None");
-  }
-  if (PyUnicode_CheckExact(name))
-    return name;
-  PyObject *text = PyObject_Str(name);
-  Py_DECREF(name);
-  return text;
-}
-
-/* What the thread is called while it runs the call: `thread_name`, or after the function and `host`, who
- * may be None: then as always. */
-static int give_name(CallObject *call, PyObject *thread_name, PyObject *host) {
-  if (thread_name != Py_None) {
-    if (!PyUnicode_Check(thread_name)) {
-      PyErr_Format(PyExc_TypeError, "thread_name must be a string or None, not %R", thread_name);
-      return -1;
-    }
-    call->name = Py_NewRef(thread_name);
-    return 0;
-  }
-  if (host == Py_None)
-    return 0;
-  call->name = name_of(call->function, "__name__");
-  if (call->name == NULL)
-    return -1;
-  call->host_name = name_of(host, "name");
-  return call->host_name == NULL ? -1 : 0;
+static CallObject *new_call(bridge_state *state, PoolObject *self, PyObject *function,
+                            PyObject *arguments, enum bridge_on_abort on_abort) {
+  return self->delivery == NULL
+             ? bridge_call_new(state, self, function, arguments, on_abort)
+             : bridge_isolated_call_new(state, self, function, arguments, on_abort);
 }
 
 PyDoc_STRVAR(
     call_doc,
-    "call($self, port, host, function, arguments, on_abort, thread_name, /)\n--\n\n"
+    "call($self, function, arguments, on_abort, thread_name, /)\n--\n\n"
     "Return a new Call of function(*arguments), to be run in a copy of the current context.\n\n"
-    "Call.submit queues it. It is delivered to `port` when it has ended, with `host`, a trio\n"
-    "task or None, as its waiter. Raises TypeError if the function cannot be called, or is\n"
+    "Call.submit queues it. Raises TypeError if the function cannot be called, or is\n"
     "asynchronous.");
 
 static PyObject *pool_call(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  if (nargs != 6 || !is_port(defining_class, args[0]) || !PyTuple_CheckExact(args[3])) {
-    PyErr_SetString(PyExc_TypeError, "call() needs a Port, a task, a function, a tuple, a number "
-                                     "and a name");
+  if (nargs != 4 || !PyTuple_CheckExact(args[1])) {
+    PyErr_SetString(PyExc_TypeError, "call() needs a function, a tuple, a number and a name");
     return NULL;
   }
-  long on_abort = PyLong_AsLong(args[4]);
-  if (PyErr_Occurred() || bridge_check_function(args[2]) < 0)
+  PyObject *name = args[3];
+  if (name != Py_None && !PyUnicode_Check(name)) {
+    PyErr_Format(PyExc_TypeError, "thread_name must be a string or None, not %R", name);
     return NULL;
-  CallObject *(*new_call)(bridge_state *, PoolObject *, PortObject *, PyObject *, PyObject *,
-                          PyObject *, enum bridge_on_abort) =
-      self->delivery == NULL ? bridge_call_new : bridge_isolated_call_new;
-  CallObject *call = new_call(bridge_state_of(defining_class), self, (PortObject *)args[0], args[1],
-                              args[2], args[3], (enum bridge_on_abort)on_abort);
-  if (call != NULL && give_name(call, args[5], args[1]) < 0)
-    Py_CLEAR(call);
+  }
+  long on_abort = PyLong_AsLong(args[2]);
+  if (PyErr_Occurred() || bridge_check_function(args[0]) < 0)
+    return NULL;
+  CallObject *call = new_call(bridge_state_of(defining_class), self, args[0], args[1],
+                              (enum bridge_on_abort)on_abort);
+  if (call != NULL && name != Py_None)
+    call->name = Py_NewRef(name);
   return (PyObject *)call;
 }
 
@@ -121,11 +92,12 @@ static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyOb
   PyObject *arguments = PyTuple_New(0);
   if (arguments == NULL)
     return NULL;
-  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, port, args[1], args[2],
-                                     arguments, BRIDGE_WAIT);
+  CallObject *call =
+      bridge_call_new(bridge_state_of(defining_class), self, args[2], arguments, BRIDGE_WAIT);
   Py_DECREF(arguments);
   if (call == NULL)
     return NULL;
+  bridge_call_deliver_to(call, port, args[1]);
   Py_INCREF(call); /* the queue's; first, since the call may be over before close returns */
   port->waiting++;
   if (dromon_pool_close(self->pool, &call->native.task) == 0) {
@@ -140,7 +112,7 @@ static PyObject *pool_close(PoolObject *self, PyTypeObject *defining_class, PyOb
 
 PyDoc_STRVAR(
     native_call_doc,
-    "native_call($self, port, waiter, fn, arg, kept_alive, on_abort, /)\n--\n\n"
+    "native_call($self, fn, arg, kept_alive, on_abort, /)\n--\n\n"
     "Return a new Call of the C function at address `fn` with the address `arg`, without the\n"
     "GIL. `kept_alive` is, until it has ended.\n\n"
     "Else as call(). What it returned is what Call.unwrap returns or, if it is negative,\n"
@@ -149,19 +121,18 @@ PyDoc_STRVAR(
 static PyObject *pool_native_call(PoolObject *self, PyTypeObject *defining_class,
                                   PyObject *const *args, Py_ssize_t nargs,
                                   PyObject *Py_UNUSED(keywords)) {
-  if (nargs != 6 || !is_port(defining_class, args[0])) {
-    PyErr_SetString(PyExc_TypeError, "native_call() needs a Port, a waiter, two addresses, an "
-                                     "object and a number");
+  if (nargs != 4) {
+    PyErr_SetString(PyExc_TypeError, "native_call() needs two addresses, an object and a number");
     return NULL;
   }
-  void *fn = PyLong_AsVoidPtr(args[2]);
-  void *arg = PyErr_Occurred() ? NULL : PyLong_AsVoidPtr(args[3]);
-  long on_abort = PyErr_Occurred() ? 0 : PyLong_AsLong(args[5]);
+  void *fn = PyLong_AsVoidPtr(args[0]);
+  void *arg = PyErr_Occurred() ? NULL : PyLong_AsVoidPtr(args[1]);
+  long on_abort = PyErr_Occurred() ? 0 : PyLong_AsLong(args[3]);
   if (PyErr_Occurred())
     return NULL;
-  return (PyObject *)bridge_native_call_new(
-      bridge_state_of(defining_class), self, (PortObject *)args[0], args[1],
-      (int (*)(void *))(uintptr_t)fn, arg, args[4], (enum bridge_on_abort)on_abort);
+  return (PyObject *)bridge_native_call_new(bridge_state_of(defining_class), self,
+                                            (int (*)(void *))(uintptr_t)fn, arg, args[2],
+                                            (enum bridge_on_abort)on_abort);
 }
 
 PyDoc_STRVAR(
@@ -225,12 +196,11 @@ static PyObject *pool_future(PoolObject *self, PyTypeObject *defining_class, PyO
   long if_full = PyLong_AsLong(args[3]);
   if (PyErr_Occurred())
     return NULL;
-  CallObject *call = self->delivery == NULL
-                         ? bridge_call_new(state, self, NULL, NULL, args[1], args[2], BRIDGE_WAIT)
-                         : bridge_isolated_call_new(state, self, self->delivery, NULL, args[1],
-                                                    args[2], BRIDGE_WAIT);
+  CallObject *call = new_call(state, self, args[1], args[2], BRIDGE_WAIT);
   if (call == NULL)
     return NULL;
+  if (self->delivery != NULL)
+    bridge_call_deliver_to(call, self->delivery, Py_None);
   FutureObject *future = bridge_future_new(state, (PyTypeObject *)args[0]);
   if (future == NULL) {
     Py_DECREF(call);
@@ -273,8 +243,8 @@ static PyObject *pool_end(PoolObject *self, PyTypeObject *defining_class, PyObje
   PyObject *no_arguments = PyTuple_New(0);
   if (no_arguments == NULL)
     return NULL;
-  CallObject *call = bridge_call_new(bridge_state_of(defining_class), self, NULL, NULL, args[0],
-                                     no_arguments, BRIDGE_WAIT);
+  CallObject *call =
+      bridge_call_new(bridge_state_of(defining_class), self, args[0], no_arguments, BRIDGE_WAIT);
   Py_DECREF(no_arguments);
   if (call == NULL)
     return NULL;

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from sniffio import current_async_library_cvar
 from trio.lowlevel import (
     Abort,
-    checkpoint_if_cancelled,
     current_task,
     in_trio_task,
     wait_task_rescheduled,
@@ -28,17 +27,19 @@ from ._native_call import argument_address, function_address
 from ._port import current_port, note_withdrawn, on_own_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
     from . import _bridge
     from ._limiter import Limiter
+    from ._trio_run import TrioRun
 
 RetT = TypeVar("RetT")
 Ts = TypeVarTuple("Ts")
 
 
-async def run_sync(
+def run_sync(
+    run: TrioRun,
     pool: _bridge.Pool,
     sync_fn: Callable[..., RetT],
     args: tuple[object, ...],
@@ -48,65 +49,56 @@ async def run_sync(
     limiter: Limiter | None,
     timeout: float | None,
     grace_period: float | None,
-) -> RetT:
+) -> Coroutine[Any, Any, RetT]:
     """What `Pool.run_sync` and `dromon.to_thread.run_sync` do; described at the first.
 
-    They protect it, and all that it calls here, from KeyboardInterrupt.
+    They protect it, and all that it calls here, from KeyboardInterrupt, and look whether the task
+    is cancelled before.
     """
-    try:
-        await checkpoint_if_cancelled()
-    except RuntimeError:
-        refuse_outside_trio("run_sync")
-        raise
     if type(sync_fn) is not FunctionType:  # of which the bridge sees what they are
         check_sync("sync_fn", sync_fn)
     on_abort = ABANDON if abandon_on_cancel else WAIT
     if interrupt_on_cancel or timeout is not None or grace_period is not None:
         on_abort = check_interruption(on_abort, interrupt_on_cancel, timeout, grace_period)
-    call = _run(pool.call, (sync_fn, args, on_abort, thread_name), limiter, grace_period)
-    result: RetT = await (call if timeout is None else in_time(call, timeout, sync_fn))
-    return result
+    if current_async_library_cvar.get() is None:  # which saves what the function costs
+        call = pool.call(sync_fn, args, on_abort, thread_name)
+    else:
+        call = outside_async(pool.call, sync_fn, args, on_abort, thread_name)
+    outcome = _outcome(run, call, limiter, grace_period)
+    return outcome if timeout is None else in_time(outcome, timeout, sync_fn)
 
 
-async def run_native(
+def run_native(
+    run: TrioRun,
     pool: _bridge.Pool,
     fn: object,
     arg: object,
     abandon_on_cancel: bool,
     limiter: Limiter | None,
-) -> int:
+) -> Coroutine[Any, Any, int]:
     """What `Pool.run_native` does, which protects it from KeyboardInterrupt."""
-    try:
-        await checkpoint_if_cancelled()
-    except RuntimeError:
-        refuse_outside_trio("run_native")
-        raise
     on_abort = ABANDON if abandon_on_cancel else WAIT
     address = function_address(fn)
     argument, buffer = argument_address(arg)
-    arguments = (address, argument, (fn, arg, buffer), on_abort)
-    status: int = await _run(pool.native_call, arguments, limiter, None)
-    return status
+    call = pool.native_call(address, argument, (fn, arg, buffer), on_abort)
+    return _outcome(run, call, limiter, None)
 
 
-async def _run(
-    make_call: Callable[..., _bridge.Call],
-    arguments: tuple[object, ...],
+async def _outcome(
+    run: TrioRun,
+    call: _bridge.Call,
     limiter: Limiter | None,
     grace_period: float | None,
     port: _bridge.Port | None = None,
 ) -> Any:
-    """Run the call that ``make_call(port, task, *arguments)`` makes, and return its result.
+    """Queue a call, wait for it and return its result.
 
     On the port of the trio run, unless it is given another one.
     """
-    if port is None and (port := current_port()) is None:
-        return await on_own_port(partial(_run, make_call, arguments, limiter, grace_period))
+    port = port or run.port or current_port()
+    if port is None:
+        return await on_own_port(partial(_outcome, run, call, limiter, grace_period))
     task = current_task()
-    if current_async_library_cvar.get() is None:
-        call = make_call(port, task, *arguments)
-    else:
-        call = outside_async(make_call, port, task, *arguments)
     escalation = None
     abort = call.abort
     if grace_period is not None:
@@ -117,7 +109,7 @@ async def _run(
             await limiter.acquire_on_behalf_of(call)
         call.limiter = limiter
     try:
-        if not call.submit():
+        if not call.submit(port, task):
             raise ClosedPoolError("the pool is closed")
         result = await wait_task_rescheduled(abort)
         while id(type(result)) in MESSAGES:  # by identity: a metaclass may compare as it likes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trio import CapacityLimiter, WouldBlock
-from trio.lowlevel import RunVar
 
 from ._native import lib
 
@@ -54,28 +53,6 @@ class DefaultLimiter:
 
 
 Limiter = CapacityLimiter | DefaultLimiter
-
-_of_threads: RunVar[DefaultLimiter] = RunVar("dromon limiter")
-_of_interpreters: RunVar[DefaultLimiter] = RunVar("dromon interpreter limiter")
-
-
-def default_limiter() -> DefaultLimiter:
-    """That of the current trio run for `dromon.to_thread`."""
-    return _get(_of_threads)
-
-
-def default_interpreter_limiter() -> DefaultLimiter:
-    """That of the current trio run for `dromon.to_interpreter`."""
-    return _get(_of_interpreters)
-
-
-def _get(of_run: RunVar[DefaultLimiter]) -> DefaultLimiter:
-    try:
-        return of_run.get()
-    except LookupError:
-        limiter = DefaultLimiter()
-        of_run.set(limiter)
-        return limiter
 
 
 def acquire_nowait(limiter: Limiter, call: _bridge.Call) -> bool:

@@ -289,9 +289,8 @@ class Map:
             call = self._isolated_call(chunk)
         else:
             arguments = (self._work, chunk.first, chunk.items)
-            call = self._pool._bridge.call(self._port(), None, run_chunk, arguments, WAIT, None)
-        call.waiter = partial(self._end_chunk, chunk)
-        if not call.submit():
+            call = self._pool._bridge.call(run_chunk, arguments, WAIT, None)
+        if not call.submit(self._port(), partial(self._end_chunk, chunk)):
             raise ClosedPoolError("the pool is closed")
         self._submitted[chunk] = call
 
@@ -308,9 +307,7 @@ class Map:
             tuple(chunk.items),
         )
         call = self._pool._bridge.call
-        made: _bridge.Call = work.context.run(
-            call, self._port(), None, run_isolated_chunk, arguments, WAIT, None
-        )
+        made: _bridge.Call = work.context.run(call, run_isolated_chunk, arguments, WAIT, None)
         return made
 
     def _take_isolated(self, chunk: _Chunk, call: _bridge.Call) -> ChunkResult:

@@ -35,6 +35,7 @@ from ._saturation import SaturationHook
 from ._stalls import StallHook
 from ._statistics import PoolStatistics, read_statistics
 from ._stuck import StuckHook
+from ._trio_run import current_run
 from ._worker import Entry
 
 if TYPE_CHECKING:
@@ -318,7 +319,13 @@ class Pool:
                 digest = await pool.run_sync(hash_file, path)
                 page = await pool.run_sync(render, template, timeout=0.5)
         """
+        try:
+            await checkpoint_if_cancelled()
+        except RuntimeError:
+            _call.refuse_outside_trio("run_sync")
+            raise
         return await _call.run_sync(
+            current_run(),
             self._bridge,
             sync_fn,
             args,
@@ -372,7 +379,14 @@ class Pool:
             job = ffi.new("struct job *", {"count": 1000})
             await pool.run_native(ffi.addressof(lib, "work"), job)
         """
-        return await _call.run_native(self._bridge, fn, arg, abandon_on_cancel, limiter)
+        try:
+            await checkpoint_if_cancelled()
+        except RuntimeError:
+            _call.refuse_outside_trio("run_native")
+            raise
+        return await _call.run_native(
+            current_run(), self._bridge, fn, arg, abandon_on_cancel, limiter
+        )
 
     def submit(self, fn: Callable[[*Ts], RetT], /, *args: *Ts) -> Future[RetT]:
         """Queue ``fn(*args)`` from synchronous code, as `concurrent.futures.Executor.submit` does.

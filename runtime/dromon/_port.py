@@ -14,7 +14,6 @@ from trio import CancelScope, Event, open_nursery
 from trio.abc import Instrument
 from trio.lowlevel import (
     Abort,
-    RunVar,
     Task,
     add_instrument,
     checkpoint,
@@ -28,6 +27,7 @@ from trio.lowlevel import (
 
 from . import _bridge
 from ._errors import SpawnError
+from ._trio_run import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,12 +38,6 @@ _CANNOT_LISTEN = "cannot open the eventfd that tells a trio run of finished call
 
 # Most calls that are delivered before other tasks of the loop get their turn.
 DELIVER_AT_MOST = 256
-
-# None at the end of a run, when trio no longer runs system tasks.
-_port_of_run: RunVar[_bridge.Port | None] = RunVar("dromon port")
-
-# Set, and taken away, when no call of this run is waited for any more. None if nobody asked for it.
-_idle: RunVar[Event | None] = RunVar("dromon idle")
 
 # The ports, of all runs, that only wait for their last calls.
 _ending: set[_bridge.Port] = set()
@@ -59,17 +53,17 @@ def new_port() -> _bridge.Port:
 
 def current_port() -> _bridge.Port | None:
     """The port of the current trio run; None if the run is too near its end to serve one."""
-    try:
-        return _port_of_run.get()
-    except LookupError:
-        port = new_port()
+    run = current_run()
+    if run.port is not None or run.is_over:
+        return run.port
+    port = new_port()
     try:
         spawn_system_task(_deliver_calls, port)
     except RuntimeError:  # trio finalises async generators, and system tasks are over
         port.close()
-        _port_of_run.set(None)
+        run.is_over = True
         return None
-    _port_of_run.set(port)
+    run.port = port
     return port
 
 
@@ -118,7 +112,9 @@ async def _deliver_calls(port: _bridge.Port) -> None:
         # wait for calls that cannot be cancelled.
         await _deliver_rest(port)
         remove_instrument(look)
-        _port_of_run.set(None)
+        run = current_run()
+        run.port = None
+        run.is_over = True
         port.close()
 
 
@@ -161,18 +157,17 @@ def _wake_waiters(calls: list[_bridge.Call]) -> None:
 
 def waiting_calls() -> int:
     """How many calls of the current trio run somebody waits for."""
-    port = _port_of_run.get(None)
+    port = current_run().port
     return 0 if port is None else port.waiting
 
 
 async def wait_idle() -> None:
     """Wait until nobody waits for a call any longer, and those who did have gone on."""
+    run = current_run()
     while waiting_calls() > 0:
-        event = _idle.get(None)
-        if event is None:
-            event = Event()
-            _idle.set(event)
-        await event.wait()
+        if run.idle is None:
+            run.idle = Event()
+        await run.idle.wait()
         await checkpoint()  # who waited for the last call was woken in the same step of the loop
 
 
@@ -191,9 +186,12 @@ def _nothing() -> None:
 
 
 def _note_if_idle(port: _bridge.Port) -> None:
-    if port.waiting == 0 and (event := _idle.get(None)) is not None:
-        event.set()
-        _idle.set(None)
+    if port.waiting > 0:
+        return
+    run = current_run()
+    if run.idle is not None:
+        run.idle.set()
+        run.idle = None
 
 
 # A call is the outcome that its waiter gets: trio unwraps it right into the waiting task.

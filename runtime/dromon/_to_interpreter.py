@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from . import _call
-from ._limiter import default_interpreter_limiter
 from ._pool import interpreter_pool
+from ._trio_run import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def current_default_interpreter_limiter() -> CapacityLimiter:
 
         dromon.to_interpreter.current_default_interpreter_limiter().total_tokens = 2
     """
-    return default_interpreter_limiter().made()
+    return current_run().interpreter_limiter.made()
 
 
 @enable_ki_protection
@@ -73,18 +73,20 @@ async def run_sync(
         tree = await dromon.to_interpreter.run_sync(parse, source)
     """
     try:
-        limit = default_interpreter_limiter() if limiter is None else limiter
+        await checkpoint_if_cancelled()
     except RuntimeError:
         _call.refuse_outside_trio("run_sync")
         raise
+    run = current_run()
     return await _call.run_sync(
+        run,
         interpreter_pool.get()._bridge,
         sync_fn,
         args,
         None,
         abandon_on_cancel,
         interrupt_on_cancel,
-        limit,
+        run.interpreter_limiter if limiter is None else limiter,
         timeout,
         grace_period,
     )

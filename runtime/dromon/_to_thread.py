@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from . import _call
-from ._limiter import default_limiter
 from ._pool import Pool, thread_pool
+from ._trio_run import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def current_default_thread_limiter() -> CapacityLimiter:
 
         dromon.to_thread.current_default_thread_limiter().total_tokens = 2
     """
-    return default_limiter().made()
+    return current_run().thread_limiter.made()
 
 
 @enable_ki_protection
@@ -76,18 +76,20 @@ async def run_sync(
     if pool is not None and not isinstance(pool, Pool):
         raise TypeError(f"pool must be a Pool or None, not {pool!r}")
     try:
-        limit = default_limiter() if limiter is None else limiter
+        await checkpoint_if_cancelled()
     except RuntimeError:
         _call.refuse_outside_trio("run_sync")
         raise
+    run = current_run()
     return await _call.run_sync(
+        run,
         thread_pool.get()._bridge if pool is None else pool._bridge,
         sync_fn,
         args,
         thread_name,
         abandon_on_cancel,
         interrupt_on_cancel,
-        limit,
+        run.thread_limiter if limiter is None else limiter,
         timeout,
         grace_period,
     )
