@@ -65,7 +65,9 @@ static bool is_held(const PyInterpreterState *interpreter) {
   const struct _Py_DebugOffsets *offsets = &_PyRuntime.debug_offsets;
   const char *gil = *(const char *const *)(const void *)((const char *)interpreter +
                                                          offsets->interpreter_state.ceval_gil);
-  const void *locked = gil + offsets->interpreter_state.gil_runtime_state_locked;
+  /* Both are told as they lie in the state of an interpreter that has a GIL of its own. */
+  const void *locked = gil + offsets->interpreter_state.gil_runtime_state_locked -
+                       offsets->interpreter_state.gil_runtime_state;
 #endif
   /* Relaxed: a hint. Who takes the GIL synchronizes with who gave it up. */
   return __atomic_load_n((const int *)locked, __ATOMIC_RELAXED) == 1;

@@ -30,6 +30,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   self->taken = NULL;
   self->waiting = 0;
   self->submitted = false;
+  bridge_gil_look_init(&self->gil_look);
   self->abort_succeeded = Py_NewRef(abort_succeeded);
   self->abort_failed = Py_NewRef(abort_failed);
   self->token = Py_NewRef(token);
@@ -161,21 +162,25 @@ static void drop_all(dromon_task *task) {
   }
 }
 
-PyDoc_STRVAR(look_doc,
-             "look($self, most, /)\n--\n\n"
-             "Before the loop sleeps for `most` seconds: wait a short while for a call that "
-             "was just submitted.\n\nWithout the GIL, which a call that takes long may keep then: "
-             "so there is one look after "
-             "each submission.");
+PyDoc_STRVAR(
+    look_doc,
+    "look($self, most, /)\n--\n\n"
+    "Before the loop sleeps for `most` seconds: wait a short while for a call that "
+    "was just submitted.\n\nWithout the GIL, which a call that takes long may keep then: so "
+    "there is one look after each submission.");
 
 static PyObject *port_look(PortObject *self, PyObject *argument) {
   double most = PyFloat_AsDouble(argument);
   if (most == -1 && PyErr_Occurred())
     return NULL;
-  if (self->submitted && self->waiting > 0 && most > 0) {
-    self->submitted = false;
+  if (!self->submitted || self->waiting == 0 || most <= 0)
+    Py_RETURN_NONE;
+  self->submitted = false;
+  uint32_t length_ns = dromon_port_look_time(self->port);
+  if (length_ns > 0) {
     PyThreadState *thread_state = PyEval_SaveThread();
-    dromon_port_look(self->port, most < 1 ? (uint64_t)(most * 1e9) : 1000000000);
+    dromon_port_look(self->port, most * 1e9 < length_ns ? (uint32_t)(most * 1e9) : length_ns);
+    bridge_gil_look(&self->gil_look, PyThreadState_GetInterpreter(thread_state));
     PyEval_RestoreThread(thread_state);
   }
   Py_RETURN_NONE;

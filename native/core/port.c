@@ -65,19 +65,19 @@ void dromon_port_notify(dromon_port *port) {
   }
 }
 
-void dromon_port_look(dromon_port *port, uint64_t most_ns) {
-  uint32_t length_ns = search_begin(&port->look);
-  if (length_ns == 0)
-    return;
+uint32_t dromon_port_look_time(dromon_port *port) {
+  return search_begin(&port->look);
+}
+
+void dromon_port_look(dromon_port *port, uint32_t length_ns) {
   uint64_t began = os_now_ns(), now;
-  uint64_t end = began + (length_ns < most_ns ? length_ns : most_ns);
   bool told;
   do {
     os_yield(); /* to a worker that has to run for it here */
     /* Relaxed: a hint. Who comes round looks by Clear and Take. */
     told = load_relaxed(&port->pending) != 0;
     now = os_now_ns();
-  } while (!told && now < end);
+  } while (!told && now - began < length_ns);
   search_end(&port->look, told, now - began);
 }
 

@@ -136,10 +136,12 @@ DROMON_API int dromon_port_post(dromon_port *port, dromon_task *task);
 /* Makes the eventfd readable, unless the consumer has been told and has not looked since. */
 DROMON_API void dromon_port_notify(dromon_port *port);
 
-/* For the consumer, before it sleeps on the descriptor: waits a short while without, and no longer than
- * `most_ns`, for a notify. To be woken takes longer than a short task. It waits shorter, or not at
- * all, while that does not pay, or if the port was opened where the process might use one CPU only. */
-DROMON_API void dromon_port_look(dromon_port *port, uint64_t most_ns);
+/* For the consumer, before it sleeps on the descriptor: waits a short while without for a notify. To be
+ * woken takes longer than a short task. dromon_port_look_time says how many nanoseconds it pays to
+ * look this time. If that is not 0, one dromon_port_look has to follow, for that long or less. It is 0
+ * while looking does not pay, or if the port was opened where the process might use one CPU only. */
+DROMON_API uint32_t dromon_port_look_time(dromon_port *port);
+DROMON_API void dromon_port_look(dromon_port *port, uint32_t length_ns);
 
 /* For a consumer without an event loop: waits until the eventfd is readable. 0, -ETIMEDOUT after
  * `timeout_ns` nanoseconds (below 0: no limit), or -EINTR. */
