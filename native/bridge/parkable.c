@@ -15,18 +15,9 @@
  * an object of each. Both are in CPython's internal headers. The frames of other threads, and of other green threads, are not looked at.
  */
 #define PY_SSIZE_T_CLEAN
-#include <patchlevel.h>
-#define Py_BUILD_CORE_MODULE 1
-#include "parkable.h"
+#include "python_internal.h"
 
-#if PY_VERSION_HEX >= 0x030E0000
-#include <internal/pycore_interp_structs.h>
-#include <internal/pycore_interpframe_structs.h>
-#include <internal/pycore_stackref.h>
-#else
-#include <internal/pycore_frame.h>
-#include <internal/pycore_interp.h>
-#endif
+#include "parkable.h"
 
 /* ---- Frames ---- */
 

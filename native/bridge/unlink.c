@@ -11,15 +11,11 @@
  * as if that were the main one. From 3.13 on it is.
  */
 #define PY_SSIZE_T_CLEAN
-#include <patchlevel.h>
-#if PY_VERSION_HEX >= 0x030C0000
-#define Py_BUILD_CORE_MODULE 1
-#endif
+#include "python_internal.h"
+
 #include "isolate.h"
 
 #if PY_VERSION_HEX >= 0x030C0000
-#include <internal/pycore_interp.h>
-#include <internal/pycore_runtime.h>
 
 /* For an assertion of Py_FinalizeEx, in builds from 3.13 on that have assertions: in how many interpreters of the list each
  * type is. */
