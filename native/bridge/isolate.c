@@ -13,6 +13,7 @@
 #include "isolate.h"
 
 #include "fiber.h"
+#include "thread_state.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -267,9 +268,17 @@ static void release_returned(struct isolate *isolate) {
       atomic_exchange_explicit(&isolate->returned, NULL, memory_order_acquire));
 }
 
+/* A thread state for a short visit, which may come from the stack of a green thread. */
+static PyThreadState *new_visitor(PyInterpreterState *interpreter) {
+  PyThreadState *thread_state = PyThreadState_New(interpreter);
+  if (thread_state != NULL)
+    bridge_set_stack_limits(thread_state);
+  return thread_state;
+}
+
 /* The same with the turn, in an interpreter that nobody is in. */
 static void receive(struct isolate *isolate) {
-  PyThreadState *thread_state = PyThreadState_New(isolate->interpreter);
+  PyThreadState *thread_state = new_visitor(isolate->interpreter);
   struct isolate *own = current;
   PyEval_RestoreThread(thread_state);
   current = isolate;
@@ -342,7 +351,7 @@ void bridge_release_in_main(struct share *share) {
   }
   struct isolate *here = current;
   PyThreadState *own = PyEval_SaveThread();
-  PyThreadState *visiting = PyThreadState_New(PyInterpreterState_Main());
+  PyThreadState *visiting = new_visitor(PyInterpreterState_Main());
   PyEval_RestoreThread(visiting);
   current = NULL; /* what goes with the buffer may be one of the isolate's */
   bridge_share_release_all(share);
@@ -357,7 +366,7 @@ void bridge_isolate_visit(struct isolate *isolate, void (*visit)(struct isolate 
                           void *arg) {
   if (isolate->interpreter == NULL)
     return;
-  PyThreadState *visiting = PyThreadState_New(isolate->interpreter);
+  PyThreadState *visiting = new_visitor(isolate->interpreter);
   PyEval_RestoreThread(visiting);
   visit(isolate, arg);
   delete_thread_state(visiting);

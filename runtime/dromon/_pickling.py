@@ -29,6 +29,7 @@ Reduction: TypeAlias = tuple[Any, ...]  # as __reduce__ returns it
 TakeBuffer: TypeAlias = "Callable[[pickle.PickleBuffer], None]"
 
 _MAIN: Final = frozenset(("__main__", "__mp_main__"))
+_CANNOT_TRAVEL: Final = "cannot travel between interpreters"  # how notes end
 
 
 class WritableBuffer:
@@ -73,8 +74,9 @@ def dumps(objects: tuple[object, ...]) -> tuple[bytes, list[object]]:
         if met_errors:
             data, _ = _dump(_WithErrors(objects), buffers)
     except Exception as error:
-        if not hasattr(error, "__notes__"):  # Python 3.14 adds some itself
-            error.add_note(f"{_find_culprit(objects)} cannot travel between interpreters")
+        # A function among them has told already. Pickle's own notes, from 3.14 on, lack the type.
+        if not any(note.endswith(_CANNOT_TRAVEL) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_find_culprit(objects)} {_CANNOT_TRAVEL}")
         raise
     return data, buffers
 
@@ -96,7 +98,7 @@ def dump_by_value(function: object) -> bytes:
         return _dump(_WithErrors(function), None)[0] if met_errors else data
     except Exception as error:
         name = getattr(function, "__qualname__", None) or repr(function)
-        error.add_note(f"{name}, or what it uses, cannot travel between interpreters")
+        error.add_note(f"{name}, or what it uses, {_CANNOT_TRAVEL}")
         raise
 
 
