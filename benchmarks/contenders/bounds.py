@@ -123,7 +123,7 @@ class TwoCopies(Way):
     """
 
     def __init__(self) -> None:
-        self.there = self.back = memoryview(b"")
+        self.there = self.back = memoryview(bytearray())
 
     async def calls(
         self, count: int, concurrent: int, fn: Callable[..., object], *args: object
