@@ -23,7 +23,7 @@ def submit(
     pool: dromon.Pool, port: _bridge.Port, function: Callable[..., object], *args: object
 ) -> _bridge.Call:
     task = trio.lowlevel.current_task()
-    call = pool._bridge.call(function, args, _bridge.WAIT, None)
+    call = pool._bridge.call(function, args, _bridge.WAIT, None, task)
     assert call.submit(port, task)
     return call
 
@@ -94,9 +94,11 @@ async def test_a_call_says_what_it_needs() -> None:
         with pytest.raises(TypeError, match=r"call\(\) needs a function"):
             call(int)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match=r"call\(\) needs a function"):
-            call(int, 2, 3, 4)  # type: ignore[arg-type]
+            call(int, 2, 3, 4, 5)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"submit\(\) needs a Port"):
-            call(int, (), _bridge.WAIT, None).submit(1, None)  # type: ignore[arg-type]
+            call(int, (), _bridge.WAIT, None, None).submit(1, None)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="not submitted"):
+            call(int, (), _bridge.WAIT, None, None).abort(pytest.fail)
 
 
 async def test_a_call_is_submitted_once() -> None:

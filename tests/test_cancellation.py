@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import AsyncIterator
@@ -164,6 +165,40 @@ async def test_a_limiter_is_held_while_the_call_runs(pool: dromon.Pool) -> None:
         assert limiter.borrowed_tokens == 1
         gate.open()
     assert limiter.borrowed_tokens == 0
+
+
+async def test_a_call_whose_name_cannot_be_told_takes_no_token(pool: dromon.Pool) -> None:
+    class Unspeakable:
+        def __str__(self) -> str:
+            raise LookupError("no name")
+
+    def call() -> None:
+        raise AssertionError("it ran")
+
+    unnamed = functools.partial(call)
+    unnamed.__name__ = Unspeakable()  # type: ignore[attr-defined]
+    limiter = trio.CapacityLimiter(1)
+    with pytest.raises(LookupError, match="no name"):
+        await pool.run_sync(unnamed, limiter=limiter)
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_limiter_sees_the_names_of_its_borrowers(pool: dromon.Pool) -> None:
+    limiter = trio.CapacityLimiter(1)
+    borrowers = []
+    acquire = limiter.acquire_on_behalf_of
+
+    class Limiter:
+        async def acquire_on_behalf_of(self, borrower: object) -> None:
+            borrowers.append(repr(borrower))
+            await acquire(borrower)
+
+        def release_on_behalf_of(self, borrower: object) -> None:
+            limiter.release_on_behalf_of(borrower)
+
+    await pool.run_sync(int, limiter=Limiter())  # type: ignore[arg-type]
+    task = trio.lowlevel.current_task()
+    assert borrowers == [f"<dromon call of int from {task.name}>"]
 
 
 async def test_a_limiter_bounds_how_many_calls_run() -> None:

@@ -141,9 +141,8 @@ def test_workers_whose_tasks_are_all_parked_are_not_busy(warned: list[str]) -> N
     with dromon.Pool(1) as pool:
         event = green.Event()
         waiting = [pool.submit(wait_inside, event) for _ in range(50)]
-        pool.submit(
-            int
-        ).result()  # which runs after them: asking again and again would hold them up
+        # The last call, which runs after them. To ask again and again would hold them up.
+        pool.submit(int).result()
         assert green_now(pool).parked == 50
         spin(2)
         assert pool.submit(int).result() == 0

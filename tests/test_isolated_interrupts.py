@@ -11,7 +11,7 @@ import pytest
 import trio
 from isolated_functions import CAN_ISOLATE, WHY_NOT, Pipe, give, spin, swallow
 from outcome import Error, Outcome, acapture
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import dromon
 
@@ -118,6 +118,25 @@ async def test_a_call_that_takes_too_long_is_interrupted(pool: dromon.Pool, begu
         await pool.run_sync(spin, begun.writer, timeout=0.05)
     # It is not there if the call had not begun.
     assert begun.is_given() == isinstance(caught.value.__cause__, dromon.Interrupted)
+
+
+class TakesLong:
+    """A number that takes long to pickle."""
+
+    def __init__(self, number: int, clock: MockClock) -> None:
+        self.number = number
+        self.clock = clock
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        self.clock.jump(10)
+        return int, (self.number,)
+
+
+async def test_the_time_it_takes_to_send_the_arguments_counts(
+    pool: dromon.Pool, begun: Pipe, mock_clock: MockClock
+) -> None:
+    with pytest.raises(trio.TooSlowError):
+        await pool.run_sync(spin, TakesLong(begun.writer, mock_clock), timeout=5)
 
 
 async def test_finally_blocks_run(pool: dromon.Pool, begun: Pipe, caught: Pipe) -> None:

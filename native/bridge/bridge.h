@@ -55,7 +55,7 @@ typedef struct {
   PyObject *loaded;          /* dict: the number of a function that travelled: the callable here */
   PyObject *module_locks;    /* dict: importlib's, of modules that are being imported */
   PyObject *greenlet_words[3]; /* see parkable.c */
-  PyObject *call_words[2];     /* see call.c */
+  PyObject *name_words[2];     /* see pool.c */
   PyObject *would_block;       /* these four are classes of dromon.green: see sync.c */
   PyObject *closed_resource;
   PyObject *broken_resource;
@@ -207,9 +207,6 @@ CallObject *bridge_message_new(bridge_state *state, PortObject *port, PyObject *
 /* Lets a call that is not yet queued come out of `port` with `waiter`, which may be None. */
 void bridge_call_deliver_to(CallObject *call, PortObject *port, PyObject *waiter);
 
-enum { BRIDGE_CALL_WORDS = 2 };
-int bridge_call_words_init(bridge_state *state);
-
 /* -1 with an exception if it is no function that a call can be of: not callable, or asynchronous. */
 int bridge_check_function(PyObject *function);
 
@@ -245,6 +242,11 @@ bool bridge_call_withdraw(CallObject *call);
 
 /* Lets go of its outcome. */
 void bridge_call_discard(CallObject *call);
+
+/* ---- pool.c ---- */
+
+enum { BRIDGE_NAME_WORDS = 2 };
+int bridge_name_words_init(bridge_state *state);
 
 /* ---- waiting.c ---- */
 
@@ -368,7 +370,8 @@ bool bridge_gil_is_wanted(void);
 bool bridge_evaluator_is_wanted(void);
 
 /* Before a thread takes the GIL: waits a short while until nobody has it, and shorter, or not at all, while that does
- * not pay. Who has just queued a call, and is about to sleep, gives it up soon; to sleep until then costs more. */
+ * not pay. Who has just queued a call, and is about to sleep, gives it up soon, and so does a worker whose calls are
+ * short; to sleep until then costs more. */
 void bridge_gil_look(struct search *look, const PyInterpreterState *interpreter);
 
 /* For the first one. */

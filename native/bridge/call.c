@@ -134,43 +134,6 @@ int bridge_check_function(PyObject *function) {
   return 0;
 }
 
-/* An attribute that is a str, or else str() of it; "None" if there is none. */
-static PyObject *name_of(PyObject *object, PyObject *attribute) {
-  PyObject *name = PyObject_GetAttr(object, attribute);
-  if (name == NULL) {
-    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
-      return NULL;
-    PyErr_Clear();
-    return PyUnicode_FromString("None");
-  }
-  if (PyUnicode_CheckExact(name))
-    return name;
-  PyObject *text = PyObject_Str(name);
-  Py_DECREF(name);
-  return text;
-}
-
-int bridge_call_words_init(bridge_state *state) {
-  static const char *const words[] = {"__name__", "name"};
-  for (int i = 0; i < BRIDGE_CALL_WORDS; i++) {
-    if ((state->call_words[i] = PyUnicode_InternFromString(words[i])) == NULL)
-      return -1;
-  }
-  return 0;
-}
-
-/* Calls its thread, while it runs, after the function and `host`; after nobody if that is None. */
-static int name_after(CallObject *call, PyObject *host) {
-  if (call->name != NULL || host == Py_None)
-    return 0;
-  PyObject *const *words = bridge_state_of(Py_TYPE(call))->call_words;
-  call->name = name_of(call->function, words[0]);
-  if (call->name == NULL)
-    return -1;
-  call->host_name = name_of(host, words[1]);
-  return call->host_name == NULL ? -1 : 0;
-}
-
 PyObject *bridge_call_thread_name(CallObject *call) {
   if (call->name == NULL || call->host_name == NULL)
     return Py_XNewRef(call->name);
@@ -350,13 +313,9 @@ bool bridge_call_withdraw(CallObject *call) {
 PyDoc_STRVAR(submit_doc,
              "submit($self, port, waiter, /)\n--\n\n"
              "Queue the call, once. Return False if the pool is closed.\n\n"
-             "It is delivered to `port` when it has ended, with `waiter`: a trio task, after which "
-             "its thread\nis called meanwhile, a callable, or None.\n\n"
+             "It is delivered to `port` when it has ended, with `waiter`: a trio task, a callable, "
+             "or None.\n\n"
              "For the thread of the port's event loop. Does not give up the GIL.");
-
-static bool is_task(PyObject *waiter) {
-  return waiter != Py_None && !PyCallable_Check(waiter);
-}
 
 static PyObject *call_submit(CallObject *self, PyObject *const *args, Py_ssize_t nargs) {
   if (nargs != 2 || self->port != NULL ||
@@ -364,8 +323,6 @@ static PyObject *call_submit(CallObject *self, PyObject *const *args, Py_ssize_t
     PyErr_SetString(PyExc_TypeError, "submit() needs a Port and a waiter, once");
     return NULL;
   }
-  if (!self->native.task.native && is_task(args[1]) && name_after(self, args[1]) < 0)
-    return NULL;
   bridge_call_deliver_to(self, (PortObject *)args[0], args[1]);
   Py_INCREF(self);       /* the queue's; first, since the call may be over before submit returns */
   self->port->waiting++; /* for the port's own thread, which this is: nobody has looked yet */
@@ -419,6 +376,10 @@ static bool abandon(CallObject *call) {
 
 static PyObject *call_abort(CallObject *self, PyObject *raise_cancel) {
   PortObject *port = self->port;
+  if (port == NULL) {
+    PyErr_SetString(PyExc_RuntimeError, "the call was not submitted");
+    return NULL;
+  }
   if (bridge_call_withdraw(self))
     return Py_NewRef(port->abort_succeeded);
   bool again =

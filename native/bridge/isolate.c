@@ -268,7 +268,8 @@ static void release_returned(struct isolate *isolate) {
       atomic_exchange_explicit(&isolate->returned, NULL, memory_order_acquire));
 }
 
-/* A thread state for a short visit, which may come from the stack of a green thread. */
+/* A thread state for a short visit. It may come from the stack of a green thread, and with the limits of
+ * another stack CPython would put off deallocations there, for ever. */
 static PyThreadState *new_visitor(PyInterpreterState *interpreter) {
   PyThreadState *thread_state = PyThreadState_New(interpreter);
   if (thread_state != NULL)

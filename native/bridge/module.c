@@ -274,7 +274,7 @@ static int module_exec(PyObject *module) {
       PyModule_AddIntConstant(module, "ERROR", ANSWER_ERROR) < 0 ||
       PyModule_AddIntConstant(module, "CANCELLED", ANSWER_CANCELLED) < 0 ||
       add_interrupted(module, state) < 0 || add_cancelled(module, state) < 0 ||
-      bridge_nothing_init(state) < 0 || bridge_call_words_init(state) < 0)
+      bridge_nothing_init(state) < 0 || bridge_name_words_init(state) < 0)
     return -1;
   if (add_type(module, &bridge_call_spec, &state->call_type) < 0 ||
       add_type(module, &bridge_port_spec, &state->port_type) < 0 ||
@@ -367,8 +367,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->future_words[i]);
   for (int i = 0; i < BRIDGE_GREENLET_WORDS; i++)
     Py_CLEAR(state->greenlet_words[i]);
-  for (int i = 0; i < BRIDGE_CALL_WORDS; i++)
-    Py_CLEAR(state->call_words[i]);
+  for (int i = 0; i < BRIDGE_NAME_WORDS; i++)
+    Py_CLEAR(state->name_words[i]);
   Py_CLEAR(state->interrupted);
   Py_CLEAR(state->cancelled);
   Py_CLEAR(state->nothing);

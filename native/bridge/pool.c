@@ -35,6 +35,52 @@ static bool is_port(PyTypeObject *defining_class, PyObject *object) {
   return Py_IS_TYPE(object, bridge_state_of(defining_class)->port_type);
 }
 
+/* An attribute that is a str, or else str() of it; "None" if there is none. */
+static PyObject *name_of(PyObject *object, PyObject *attribute) {
+  PyObject *name = PyObject_GetAttr(object, attribute);
+  if (name == NULL) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+      return NULL;
+    PyErr_Clear();
+    return PyUnicode_FromString("None");
+  }
+  if (PyUnicode_CheckExact(name))
+    return name;
+  PyObject *text = PyObject_Str(name);
+  Py_DECREF(name);
+  return text;
+}
+
+/* Interned, as CPython's cache of attributes needs. */
+int bridge_name_words_init(bridge_state *state) {
+  static const char *const words[] = {"__name__", "name"};
+  for (int i = 0; i < BRIDGE_NAME_WORDS; i++) {
+    if ((state->name_words[i] = PyUnicode_InternFromString(words[i])) == NULL)
+      return -1;
+  }
+  return 0;
+}
+
+/* What the thread is called while it runs the call: `thread_name`, or after the function and `host`, who
+ * may be None: then as always. */
+static int give_name(bridge_state *state, CallObject *call, PyObject *thread_name, PyObject *host) {
+  if (thread_name != Py_None) {
+    if (!PyUnicode_Check(thread_name)) {
+      PyErr_Format(PyExc_TypeError, "thread_name must be a string or None, not %R", thread_name);
+      return -1;
+    }
+    call->name = Py_NewRef(thread_name);
+    return 0;
+  }
+  if (host == Py_None)
+    return 0;
+  call->name = name_of(call->function, state->name_words[0]);
+  if (call->name == NULL)
+    return -1;
+  call->host_name = name_of(host, state->name_words[1]);
+  return call->host_name == NULL ? -1 : 0;
+}
+
 static CallObject *new_call(bridge_state *state, PoolObject *self, PyObject *function,
                             PyObject *arguments, enum bridge_on_abort on_abort) {
   return self->delivery == NULL
@@ -44,29 +90,26 @@ static CallObject *new_call(bridge_state *state, PoolObject *self, PyObject *fun
 
 PyDoc_STRVAR(
     call_doc,
-    "call($self, function, arguments, on_abort, thread_name, /)\n--\n\n"
+    "call($self, function, arguments, on_abort, thread_name, host, /)\n--\n\n"
     "Return a new Call of function(*arguments), to be run in a copy of the current context.\n\n"
-    "Call.submit queues it. Raises TypeError if the function cannot be called, or is\n"
-    "asynchronous.");
+    "Its thread is called `thread_name` meanwhile or, if that is None, after the function and\n"
+    "`host`, a trio task or None. Call.submit queues it. Raises TypeError if the function cannot\n"
+    "be called, or is asynchronous.");
 
 static PyObject *pool_call(PoolObject *self, PyTypeObject *defining_class, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *Py_UNUSED(keywords)) {
-  if (nargs != 4 || !PyTuple_CheckExact(args[1])) {
-    PyErr_SetString(PyExc_TypeError, "call() needs a function, a tuple, a number and a name");
-    return NULL;
-  }
-  PyObject *name = args[3];
-  if (name != Py_None && !PyUnicode_Check(name)) {
-    PyErr_Format(PyExc_TypeError, "thread_name must be a string or None, not %R", name);
+  if (nargs != 5 || !PyTuple_CheckExact(args[1])) {
+    PyErr_SetString(PyExc_TypeError,
+                    "call() needs a function, a tuple, a number, a name and a task");
     return NULL;
   }
   long on_abort = PyLong_AsLong(args[2]);
   if (PyErr_Occurred() || bridge_check_function(args[0]) < 0)
     return NULL;
-  CallObject *call = new_call(bridge_state_of(defining_class), self, args[0], args[1],
-                              (enum bridge_on_abort)on_abort);
-  if (call != NULL && name != Py_None)
-    call->name = Py_NewRef(name);
+  bridge_state *state = bridge_state_of(defining_class);
+  CallObject *call = new_call(state, self, args[0], args[1], (enum bridge_on_abort)on_abort);
+  if (call != NULL && give_name(state, call, args[3], args[4]) < 0)
+    Py_CLEAR(call);
   return (PyObject *)call;
 }
 

@@ -165,9 +165,10 @@ static void drop_all(dromon_task *task) {
 PyDoc_STRVAR(
     look_doc,
     "look($self, most, /)\n--\n\n"
-    "Before the loop sleeps for `most` seconds: wait a short while for a call that "
-    "was just submitted.\n\nWithout the GIL, which a call that takes long may keep then: so "
-    "there is one look after each submission.");
+    "Before the loop sleeps for `most` seconds: wait a short while for a call that was just\n"
+    "submitted, and then for the GIL, if that pays.\n\n"
+    "Without the GIL, which a call that takes long may keep then: so there is one look after\n"
+    "each submission.");
 
 static PyObject *port_look(PortObject *self, PyObject *argument) {
   double most = PyFloat_AsDouble(argument);

@@ -2,7 +2,7 @@
  *
  * To be woken costs tens of microseconds where the processor has gone idle meanwhile, and costs who
  * wakes a system call. So a worker that runs dry first looks again for a while; so do a loop that
- * waits for results, and a worker that waits for the GIL. That only pays if it comes soon: each search
+ * waits for results, and either of them when it waits for the GIL. That only pays if it comes soon: each search
  * that found something doubles the length of the next one, up to the longest; each that did not halves
  * it. Who has come down to nothing tries again now and then, as long as it may: what comes after each
  * return takes as long to come as that way back.

@@ -134,6 +134,7 @@ class Pool:
         arguments: tuple[object, ...],
         on_abort: int,
         thread_name: str | None,
+        host: TrioTask | None,
         /,
     ) -> Call: ...
     def pending(self) -> list[FutureState]: ...

@@ -8,6 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from sniffio import current_async_library_cvar
+from trio import current_time
 from trio.lowlevel import (
     Abort,
     current_task,
@@ -29,6 +30,8 @@ from ._port import current_port, note_withdrawn, on_own_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
+
+    from trio.lowlevel import Task
 
     from . import _bridge
     from ._limiter import Limiter
@@ -57,15 +60,17 @@ def run_sync(
     """
     if type(sync_fn) is not FunctionType:  # of which the bridge sees what they are
         check_sync("sync_fn", sync_fn)
+    task = current_task()
+    begun = 0.0 if timeout is None else current_time()
     on_abort = ABANDON if abandon_on_cancel else WAIT
     if interrupt_on_cancel or timeout is not None or grace_period is not None:
         on_abort = check_interruption(on_abort, interrupt_on_cancel, timeout, grace_period)
-    if current_async_library_cvar.get() is None:  # which saves what the function costs
-        call = pool.call(sync_fn, args, on_abort, thread_name)
+    if current_async_library_cvar.get() is None:  # nearly always: outside_async would do the same
+        call = pool.call(sync_fn, args, on_abort, thread_name, task)
     else:
-        call = outside_async(pool.call, sync_fn, args, on_abort, thread_name)
-    outcome = _outcome(run, call, limiter, grace_period)
-    return outcome if timeout is None else in_time(outcome, timeout, sync_fn)
+        call = outside_async(pool.call, sync_fn, args, on_abort, thread_name, task)
+    outcome = _outcome(run, task, call, limiter, grace_period)
+    return outcome if timeout is None else in_time(outcome, begun, timeout, sync_fn)
 
 
 def run_native(
@@ -81,11 +86,12 @@ def run_native(
     address = function_address(fn)
     argument, buffer = argument_address(arg)
     call = pool.native_call(address, argument, (fn, arg, buffer), on_abort)
-    return _outcome(run, call, limiter, None)
+    return _outcome(run, current_task(), call, limiter, None)
 
 
 async def _outcome(
     run: TrioRun,
+    task: Task,
     call: _bridge.Call,
     limiter: Limiter | None,
     grace_period: float | None,
@@ -97,8 +103,7 @@ async def _outcome(
     """
     port = port or run.port or current_port()
     if port is None:
-        return await on_own_port(partial(_outcome, run, call, limiter, grace_period))
-    task = current_task()
+        return await on_own_port(partial(_outcome, run, task, call, limiter, grace_period))
     escalation = None
     abort = call.abort
     if grace_period is not None:
@@ -130,7 +135,11 @@ async def _outcome(
 
 
 def refuse_outside_trio(function: str) -> None:
-    """Raise a clear error, if this is not a trio task."""
+    """Raise a clear error, if this is not a trio task.
+
+    For who has caught a RuntimeError of `checkpoint_if_cancelled`, which each calls itself: in a
+    function for both it would be a coroutine more in each call.
+    """
     if not in_trio_task():
         raise RuntimeError(
             f"{function} must be awaited in a trio task; elsewhere use `with dromon.Pool() as pool`"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from outcome import capture
-from trio import Cancelled, CancelScope, TooSlowError, current_time, sleep
+from trio import Cancelled, CancelScope, TooSlowError, sleep
 from trio.lowlevel import (
     Abort,
     current_trio_token,
@@ -64,10 +64,12 @@ def _check_seconds(name: str, seconds: float) -> None:
         raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
 
 
-async def in_time(call: Awaitable[RetT], timeout: float, sync_fn: Callable[..., RetT]) -> RetT:
-    """Await a call, but no longer than `timeout` seconds."""
+async def in_time(
+    call: Awaitable[RetT], begun: float, timeout: float, sync_fn: Callable[..., RetT]
+) -> RetT:
+    """Await a call, but no longer than `timeout` seconds from `begun`, by trio's clock."""
     interrupted: BaseException | None = None
-    with CancelScope(deadline=current_time() + timeout):
+    with CancelScope(deadline=begun + timeout):
         try:
             return await call
         except Cancelled as cancelled:

@@ -289,7 +289,7 @@ class Map:
             call = self._isolated_call(chunk)
         else:
             arguments = (self._work, chunk.first, chunk.items)
-            call = self._pool._bridge.call(run_chunk, arguments, WAIT, None)
+            call = self._pool._bridge.call(run_chunk, arguments, WAIT, None, None)
         if not call.submit(self._port(), partial(self._end_chunk, chunk)):
             raise ClosedPoolError("the pool is closed")
         self._submitted[chunk] = call
@@ -307,7 +307,7 @@ class Map:
             tuple(chunk.items),
         )
         call = self._pool._bridge.call
-        made: _bridge.Call = work.context.run(call, run_isolated_chunk, arguments, WAIT, None)
+        made: _bridge.Call = work.context.run(call, run_isolated_chunk, arguments, WAIT, None, None)
         return made
 
     def _take_isolated(self, chunk: _Chunk, call: _bridge.Call) -> ChunkResult:
