@@ -186,12 +186,11 @@ async def test_a_call_whose_name_cannot_be_told_takes_no_token(pool: dromon.Pool
 async def test_a_limiter_sees_the_names_of_its_borrowers(pool: dromon.Pool) -> None:
     limiter = trio.CapacityLimiter(1)
     borrowers = []
-    acquire = limiter.acquire_on_behalf_of
 
     class Limiter:
         async def acquire_on_behalf_of(self, borrower: object) -> None:
             borrowers.append(repr(borrower))
-            await acquire(borrower)
+            await limiter.acquire_on_behalf_of(borrower)
 
         def release_on_behalf_of(self, borrower: object) -> None:
             limiter.release_on_behalf_of(borrower)

@@ -15,15 +15,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <patchlevel.h>
 #if PY_VERSION_HEX < 0x030C0000
-#define Py_BUILD_CORE_MODULE 1
+#include "python_internal.h"
 #endif
+
 #include "thread_state.h"
 
 #include <dlfcn.h>
-
-#if PY_VERSION_HEX < 0x030C0000
-#include <internal/pycore_runtime.h>
-#endif
 
 void bridge_note_for_gil_state(PyThreadState *thread_state) {
 #if PY_VERSION_HEX < 0x030C0000
